@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, registry, configs, draws, devices, run and bundle folders."""

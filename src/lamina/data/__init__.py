@@ -1,0 +1,1 @@
+"""Readers, columns and splits, preprocessing, augmentation, batching."""

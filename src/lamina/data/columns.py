@@ -1,0 +1,176 @@
+"""Splits of named columns with roles: what readers make, preprocessing fits on and batches are gathered from.
+
+A `Columns` is a table of compact tensors (uint8 for pixels) with equal row counts. A `DataSpec` is what a model and a
+task need to know about it, small and serialisable; it travels in the bundle. `Data` holds the splits, the spec, and
+where the rows came from.
+
+Canonical columns, by which tasks find their input:
+    image     uint8 (N, C, H, W), channels first
+    label     int64 (N,), index into `spec.columns["label"].classes`
+    number    float32 (N, F): numeric features of a table, NaN where missing
+    category  int64 (N, F'): categorical features, -1 where missing; `classes` of each in `fields`
+    target    float32 (N, T): regression targets
+Other columns keep their own name and a role (`group`, `weight`, `id`, `text`, `tokens`, `series`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lamina.core.config import Config, Field
+from lamina.core.errors import ShapeError
+
+Role = Literal["image", "label", "number", "category", "target", "group", "weight", "id", "text", "tokens", "series"]
+
+
+class FieldSpec(Config):
+    """One feature inside a `number`, `category` or `target` column."""
+
+    name: str = Field(description="Header of the column in the file.")
+    classes: tuple[str, ...] | None = Field(None, description="Names of the values of a categorical field, in order.")
+
+
+class ColumnSpec(Config):
+    """What one column holds."""
+
+    role: Role = Field(description="What a task uses the column for.")
+    dtype: str = Field(description="Element type as torch names it, without the `torch.`.")
+    shape: tuple[int, ...] = Field((), description="Shape of one row; empty for scalars; -1 where rows differ.")
+    classes: tuple[str, ...] | None = Field(None, description="Class names of a label, in index order.")
+    fields: tuple[FieldSpec, ...] = Field((), description="Features of a table column, in order.")
+    mean: tuple[float, ...] | None = Field(None, description="Mean of a regression target over the training split.")
+    std: tuple[float, ...] | None = Field(None, description="Standard deviation of a regression target over the training split.")
+
+
+class DataSpec(Config):
+    """What a model and a task need to know about data; it is in the bundle."""
+
+    columns: dict[str, ColumnSpec] = Field(description="Column name -> what it holds.")
+    num_rows: dict[str, int] = Field(description="Split name -> rows.")
+    reader: str = Field("", description="Name of the reader that understood the data.")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names of the label column; empty when there is none."""
+        label = self.columns.get("label")
+        return label.classes or () if label is not None else ()
+
+    def column(self, role: Role) -> ColumnSpec | None:
+        """The column named after its role, or the first of that role."""
+        found = self.columns.get(role)
+        return found or next((spec for spec in self.columns.values() if spec.role == role), None)
+
+
+class Columns(Mapping[str, Tensor]):
+    """Named tensors with the same number of rows; indexing by name gives a tensor, `take` gives chosen rows.
+
+    Args:
+        tensors: Column name -> tensor (N, …). Memory-mapped tensors are fine.
+        origin: One text per row or None: where the row came from (`train.csv:17`, `cats/1.jpg`), for messages.
+
+    Raises:
+        ShapeError: The row counts differ.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], *, origin: Sequence[str] | None = None) -> None:
+        self._tensors = dict(tensors)
+        counts = {name: len(tensor) for name, tensor in self._tensors.items()}
+        if len(set(counts.values())) > 1:
+            raise ShapeError(
+                f"The columns have different numbers of rows: {counts}.",
+                where="Columns",
+                accepts="one row per sample in every column",
+                mend="cut or extend the shorter columns",
+            )
+        self.num_rows = next(iter(counts.values()), 0)
+        self.origin = origin
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def take(self, rows: Tensor) -> Columns:
+        """The chosen rows (int64 indices), copied, in the given order."""
+        origin = [self.origin[i] for i in rows.tolist()] if self.origin is not None else None
+        return Columns({name: tensor[rows] for name, tensor in self._tensors.items()}, origin=origin)
+
+    def batch(self, rows: Tensor) -> dict[str, Tensor]:
+        """The chosen rows of every column, and `row`: their indices, by which random draws are keyed."""
+        gathered = {name: tensor.index_select(0, rows) for name, tensor in self._tensors.items()}
+        gathered["row"] = rows
+        return gathered
+
+
+@dataclass
+class Fault:
+    """Something in a file that could not be used as it is; `fatal` faults are raised, others are reported and the row left out."""
+
+    file: str
+    message: str
+    row: int | None = None
+    column: str | None = None
+    value: str | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """The JSON form in `lamina data`."""
+        return {"file": self.file, "row": self.row, "column": self.column, "value": self.value, "message": self.message}
+
+
+@dataclass
+class Data:
+    """Splits with their spec and provenance.
+
+    Attributes:
+        splits: Split name (`train`, `valid`, `test`, or `all` before splitting) -> columns.
+        spec: Kept in step with `splits`.
+        reader: Name of the reader.
+        source: Path or name that was read.
+        faults: What was found and left out.
+        notes: Sentences that say how the file was understood.
+        rows: Split name -> int64 row numbers in the order of the files, for the run's saved split.
+        fingerprint: sha256 over the compact tensors, hexadecimal.
+    """
+
+    splits: dict[str, Columns]
+    spec: DataSpec
+    reader: str = ""
+    source: str = ""
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    rows: dict[str, Tensor] = field(default_factory=dict)
+    fingerprint: str = ""
+
+    def with_splits(self, splits: Mapping[str, Columns], rows: Mapping[str, Tensor] | None = None) -> Data:
+        """The same data divided differently; the spec's row counts follow."""
+        counts = {name: columns.num_rows for name, columns in splits.items()}
+        spec = self.spec.model_copy(update={"num_rows": counts})
+        return Data(
+            splits=dict(splits),
+            spec=spec,
+            reader=self.reader,
+            source=self.source,
+            faults=self.faults,
+            notes=self.notes,
+            rows=dict(rows or {}),
+            fingerprint=self.fingerprint,
+        )
+
+
+def column_spec(role: Role, tensor: Tensor, **more: Any) -> ColumnSpec:
+    """The ColumnSpec of a tensor (N, …): its dtype and row shape, and what else is given."""
+    return ColumnSpec(role=role, dtype=str(tensor.dtype).removeprefix("torch."), shape=tuple(tensor.shape[1:]), **more)
+
+
+def batch_to(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The batch on a device; no copy when it is there already."""
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

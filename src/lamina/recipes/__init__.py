@@ -1,0 +1,1 @@
+"""Named, typed, runnable descriptions."""

@@ -1,0 +1,1 @@
+"""What a batch means: updates, metrics, decoding."""
