@@ -103,6 +103,12 @@ class NonFiniteError(TrainingError, FloatingPointError):
     """A loss, activation or gradient became NaN or infinite; names step, layer and batch."""
 
 
+class InterruptedRunError(LaminaError, RuntimeError):
+    """Training was stopped by Ctrl-C or SIGTERM, after a checkpoint."""
+
+    exit_status = 130
+
+
 def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> list[str]:
     """The known names most like `name`, best first; empty when none is near.
 

@@ -1,0 +1,51 @@
+"""Generators that user code may draw from: saved and restored, so that a resume is exact even when it does.
+
+Lamina's own draws are keyed by position (`core.draws`) and need no state.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lamina.core.draws import stream_key
+
+
+def seed_generators(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators from the run's seed."""
+    key = stream_key(seed, "sample", "global") & 0xFFFFFFFF
+    random.seed(key)
+    np.random.seed(key)
+    torch.manual_seed(key)
+
+
+def pack_generators() -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The states of all global generators as tensors and JSON."""
+    tensors = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors |= {f"cuda.{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
+    version, words, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    tensors["numpy"] = torch.from_numpy(np.asarray(keys, dtype=np.uint32).astype(np.int64))
+    document = {
+        "python": [version, list(words), gauss],
+        "numpy": [kind, int(position), int(has_gauss), float(cached)],
+    }
+    return tensors, document
+
+
+def unpack_generators(tensors: dict[str, Tensor], document: dict[str, Any]) -> None:
+    """Put all global generators where `pack_generators` found them."""
+    torch.set_rng_state(tensors["torch"])
+    if torch.cuda.is_available():
+        states = [tensors[name] for name in sorted(tensors) if name.startswith("cuda.")]
+        if len(states) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(states)
+    version, words, gauss = document["python"]
+    random.setstate((version, tuple(words), gauss))
+    kind, position, has_gauss, cached = document["numpy"]
+    np.random.set_state((kind, tensors["numpy"].numpy().astype(np.uint32), position, has_gauss, cached))

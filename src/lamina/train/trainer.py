@@ -1,0 +1,653 @@
+"""The engine: a plain loop over segments of steps, with events, checkpoints and exact resume.
+
+It knows updates and stages, not tasks, models or recipes. Every task runs through it: a classifier, a GAN with two
+updates, a recurrent network whose state is carried from batch to batch, kNN without gradients.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lamina.core import registry
+from lamina.core.errors import CheckpointError, ConfigError, DataError, InterruptedRunError, LaminaError, NonFiniteError
+from lamina.data.augmentation import Augmentation
+from lamina.data.columns import Columns, Data
+from lamina.data.preprocessing import Preprocessing
+from lamina.nn.dropout import DropoutKeys
+from lamina.optim.create import create_optimizer
+from lamina.optim.schedules import Schedule, create_schedule
+from lamina.tasks.base import GradientUpdate, Stage, Task
+from lamina.tasks.pipeline import Evaluation, evaluate
+from lamina.train.callbacks import Callback, Callbacks
+from lamina.train.checkpoints import (
+    Snapshot,
+    clear_leftovers,
+    list_checkpoints,
+    pack_optimizer,
+    prune,
+    read_checkpoint,
+    step_of,
+    unpack_optimizer,
+    write_checkpoint,
+)
+from lamina.train.choices import Choice, choose_layout, choose_precision
+from lamina.train.compiled import CompiledExecutor, choose_executor
+from lamina.train.config import TrainingConfig
+from lamina.train.eager import EagerExecutor, Segment, StepTools
+from lamina.train.ema import WeightAverage
+from lamina.train.journal import Journal, RunningMeans
+from lamina.train.nonfinite import non_finite_weight
+from lamina.train.prepare import Prepare
+from lamina.train.randomness import pack_generators, seed_generators, unpack_generators
+
+
+@dataclass
+class Cursor:
+    """Where training stands: the next step to take. A checkpoint holds it."""
+
+    stage: int = 0
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    stage_step: int = 0
+    stage_epoch: int = 0
+
+
+@dataclass
+class Best:
+    """The best judgement so far, and how long ago it was."""
+
+    step: int | None = None
+    epoch: int | None = None
+    value: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    evaluations_since: int = 0
+
+
+@dataclass
+class TrainResult:
+    """What training came to.
+
+    Attributes:
+        metrics: `split/name` at the best checkpoint.
+        evaluations: Split -> metrics with details (confusion matrix, per class, per group).
+        epochs, steps: Done in all, over interruptions.
+        seconds, samples_per_s: Of this process's training steps alone.
+        best_step: The step whose weights the model has now.
+        choices: What `auto` chose, and why.
+    """
+
+    metrics: dict[str, float]
+    evaluations: dict[str, Evaluation]
+    epochs: int
+    steps: int
+    seconds: float
+    samples_per_s: float
+    best_step: int
+    choices: dict[str, Choice]
+    stopped_early: bool = False
+
+
+class Trainer:
+    """Trains a model on a task's updates.
+
+    Args:
+        model: Any module; it is trained in place and has the best weights when `fit` returns.
+        task: What a batch means.
+        data: Split data with `train` and perhaps `valid` and `test`.
+        preprocessing: Fitted on the training split.
+        augmentation: Applied to training batches before preprocessing.
+        optimizer: `{"name": …, "lr": …}`; updates and stages may override it.
+        schedule: `{"name": …}`.
+        config: The training section.
+        seed: Keys every draw.
+        run_dir: Where metrics, events and checkpoints go; None keeps nothing.
+        device: Where to compute.
+        feed_options: Passed to the task's training feed (`weights` for balanced sampling).
+        choices: Choices to keep, by name, instead of asking the rules of `auto`.
+        callbacks: Watchers.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        data: Data,
+        *,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation | None = None,
+        optimizer: Mapping[str, Any],
+        schedule: Mapping[str, Any] | None = None,
+        config: TrainingConfig | None = None,
+        seed: int = 0,
+        run_dir: Path | None = None,
+        device: torch.device | None = None,
+        feed_options: Mapping[str, Any] | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.model = model
+        self.task = task
+        self.data = data
+        self.preprocessing = preprocessing
+        self.augmentation = augmentation
+        self.optimizer_values = dict(optimizer)
+        self.schedule_values = dict(schedule or {"name": "constant"})
+        self.config = config or TrainingConfig()
+        self.seed = seed
+        self.run_dir = run_dir
+        self.device = device or torch.device("cpu")
+        self.callbacks = Callbacks(callbacks)
+        self.cursor = Cursor()
+        self.best = Best()
+        self.choices: dict[str, Choice] = {}
+        self._feed_options = dict(feed_options or {})
+        self._means = {"log": RunningMeans(), "epoch": RunningMeans()}
+        self._journal = Journal(run_dir, tensorboard=self.config.tensorboard)
+        self._stop_wanted = False
+        self._last_checkpoint = -1
+        self._best_weights: dict[str, Tensor] | None = None
+        self._seconds = 0.0
+        self._rows_done = 0
+
+    # --- what watchers may read ---
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the present stage's end, counted from the run's begin."""
+        return self.cursor.step - self.cursor.stage_step + self._stage_steps
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of the present stage's end, counted from the run's begin."""
+        return self.cursor.epoch - self.cursor.stage_epoch + -(-self._stage_steps // self._steps_per_epoch)
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows that a full step consumes."""
+        return self._feed.batch_size * self._tools.batches_per_step
+
+    # --- the road ---
+
+    def fit(self, *, resume: bool = False, until: int | None = None) -> TrainResult:
+        """Train to the end, restore the best weights and judge them.
+
+        Args:
+            resume: Continue from the latest checkpoint of `run_dir`, from the beginning where there is none.
+            until: Stop at this step with a checkpoint, as an interruption there would (used by `verify`).
+
+        Raises:
+            InterruptedRunError: Ctrl-C, SIGTERM or `until`; a checkpoint was written.
+            NonFiniteError: A loss or weight became NaN or infinite.
+            StorageError: The disk is full; earlier checkpoints stand.
+        """
+        try:
+            self._begin(resume)
+            with self._signals():
+                for index, stage in enumerate(self._stages):
+                    if index < self.cursor.stage:
+                        continue
+                    if index > self.cursor.stage:
+                        self.cursor.stage, self.cursor.stage_step, self.cursor.stage_epoch = index, 0, 0
+                        self._enter(stage)
+                    self._run_stage(until)
+                    if self.callbacks.stop_wanted or self._patience_spent():
+                        break
+                return self._finish()
+        except LaminaError as error:
+            self.callbacks.on_error(self, error)
+            raise
+        finally:
+            self._journal.close()
+
+    def _begin(self, resume: bool) -> None:
+        seed_generators(self.seed)
+        self._check()
+        self.model.to(self.device)
+        self.preprocessing.to(self.device)
+        snapshot: Snapshot | None = None
+        if self.run_dir is not None:
+            clear_leftovers(self.run_dir)
+            found = list_checkpoints(self._checkpoint_folder)
+            if found and not resume:
+                raise CheckpointError(
+                    "This run has checkpoints already.",
+                    where=str(self.run_dir),
+                    accepts="a new run folder, or resume=True",
+                    mend=f"lamina train --resume {self.run_dir}",
+                )
+            snapshot = read_checkpoint(found[-1]) if found else None
+        self.choices = self._choose(snapshot)
+        if self.choices["layout"]["name"] == "channels_last":
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._stages = list(self.task.stages(self.model))
+        self._average = WeightAverage(self.model, decay=self.config.ema_decay) if self.config.ema_decay else None
+        if snapshot is not None:
+            self.cursor = Cursor(**snapshot.document["cursor"])
+        self._enter(self._stages[self.cursor.stage])
+        if snapshot is not None:
+            self._restore(snapshot)
+        self._journal.open(
+            offset=snapshot.document["metrics_bytes"] if snapshot is not None else 0, step=self.cursor.step
+        )
+        self.callbacks.on_fit_begin(self)
+
+    def _check(self) -> None:
+        train = self.data.splits.get("train")
+        if train is None or train.num_rows == 0:
+            raise DataError(
+                f"There is no training split; there are {', '.join(self.data.splits) or 'no splits'}.",
+                where=self.data.source or "data",
+                accepts="data with a split called train that has rows",
+                mend="divide the data with split_data, or name a file or folder `train`",
+            )
+        self.task.check(self.preprocessing.spec, self.model)
+        for columns in self.data.splits.values():
+            self.task.check_columns(columns)
+        if self.run_dir is not None:
+            self._checkpoint_folder.mkdir(parents=True, exist_ok=True)
+
+    def _choose(self, snapshot: Snapshot | None) -> dict[str, Choice]:
+        if snapshot is not None:
+            kept: dict[str, Choice] = snapshot.document["choices"]
+            return kept
+        return {
+            "precision": choose_precision(self.config, self.model, self.device),
+            "layout": choose_layout(self.config, self.model),
+        }
+
+    def _enter(self, stage: Stage) -> None:
+        """Make what the stage needs: trainable part, feed, optimizers, schedule, executors."""
+        if stage.prepare is not None:
+            stage.prepare(self.model)
+        if stage.trainable is not None:
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in stage.trainable))
+        self._updates = list(self.task.updates(self.model))
+        batches_per_step = max(update.repeats for update in self._updates)
+        train = self.data.splits["train"]
+        self._feed = self.task.feed(
+            train,
+            batch_size=self.config.batch_size,
+            seed=self.seed,
+            training=True,
+            **{"drop_last": self.config.drop_last, **self._feed_options},
+        )
+        self._steps_per_epoch = len(self._feed) // batches_per_step
+        if self._steps_per_epoch == 0:
+            raise ConfigError(
+                f"An epoch has {len(self._feed)} batches, a step needs {batches_per_step}.",
+                where="training.batch_size",
+                accepts=f"batches of at most {max(train.num_rows // batches_per_step, 1)} rows",
+                mend="use a smaller training.batch_size",
+            )
+        epochs = stage.epochs or self.config.epochs
+        self._stage_steps = stage.steps or self.config.steps or epochs * self._steps_per_epoch
+        optimizers: dict[str, torch.optim.Optimizer] = {}
+        self._optimizer_values: dict[str, dict[str, Any]] = {}
+        for update in self._updates:
+            if isinstance(update, GradientUpdate):
+                values = {**self.optimizer_values, **stage.optimizer, **(update.optimizer or {})}
+                self._optimizer_values[update.name] = values
+                optimizers[update.name] = create_optimizer(values, update.named_parameters())
+                for group in optimizers[update.name].param_groups:
+                    group.setdefault("initial_lr", group["lr"])
+        self._schedule: Schedule = create_schedule(self.schedule_values, total_steps=self._stage_steps)
+        dropout = DropoutKeys(self.model, self.seed)
+        self._tools = StepTools(
+            model=self.model,
+            updates=self._updates,
+            optimizers=optimizers,
+            feed=self._feed,
+            prepare=Prepare(
+                preprocessing=self.preprocessing,
+                augmentation=self.augmentation,
+                seed=self.seed,
+                channels_last=self.choices["layout"]["name"] == "channels_last",
+            ),
+            seed=self.seed,
+            device=self.device,
+            autocast=self.choices["precision"]["name"] == "bf16",
+            accumulation=self.config.accumulation,
+            clip_norm=self.config.clip_norm,
+            clip_value=self.config.clip_value,
+            average=self._average,
+            stage=stage.name,
+            state=self.task.initial_state(self.model, self._feed.batch_size),
+            dropout=dropout if len(dropout) else None,
+            batches_per_step=batches_per_step,
+        )
+        self._eager = EagerExecutor(self._tools, should_stop=lambda: self._stop_wanted)
+        if "executor" not in self.choices:
+            self.choices["executor"] = choose_executor(
+                self.config, self._tools, optimizer=self._optimizer_values, num_steps=self._stage_steps
+            )
+        self._compiled = (
+            CompiledExecutor(self._tools, optimizer_values=self._optimizer_values[self._updates[0].name])
+            if self.choices["executor"]["name"] == "compiled"
+            else None
+        )
+
+    # --- the loop ---
+
+    def _run_stage(self, until: int | None) -> None:
+        while self.cursor.stage_step < self._stage_steps and not self.callbacks.stop_wanted and not self._patience_spent():
+            if self.cursor.batch == 0:
+                self.callbacks.on_epoch_begin(self, self.cursor.epoch)
+            self._train_mode()
+            while self.cursor.batch < self._steps_per_epoch and self.cursor.stage_step < self._stage_steps:
+                self._run_segment(self._segment_length(until))
+                if self._stop_wanted or self.cursor.step == until:
+                    self._checkpoint()
+                    self.callbacks.on_interrupt(self)
+                    raise InterruptedRunError(
+                        f"Training was interrupted at step {self.cursor.step}; a checkpoint was written.",
+                        where=str(self.run_dir or "training"),
+                        accepts="to be continued",
+                        mend=f"lamina train --resume {self.run_dir}" if self.run_dir else "call fit again",
+                    )
+            self._end_epoch()
+
+    def _segment_length(self, until: int | None) -> int:
+        """Steps until something is to be done: log, checkpoint, end of epoch or stage, or a short last batch."""
+        cursor, config = self.cursor, self.config
+        lengths = [
+            self._steps_per_epoch - cursor.batch,
+            self._stage_steps - cursor.stage_step,
+            config.log_every - cursor.step % config.log_every,
+        ]
+        if config.checkpoint_every is not None:
+            lengths.append(config.checkpoint_every - cursor.step % config.checkpoint_every)
+        if until is not None and until > cursor.step:
+            lengths.append(until - cursor.step)
+        if self._compiled is not None:
+            full = self._num_full_batches - cursor.batch
+            if full > 0:
+                lengths.append(full)
+        return min(lengths)
+
+    @property
+    def _num_full_batches(self) -> int:
+        return len(self._feed.rows(self.cursor.epoch)) // self._feed.batch_size
+
+    def _run_segment(self, num_steps: int) -> None:
+        cursor = self.cursor
+        segment = Segment(
+            epoch=cursor.epoch,
+            first_batch=cursor.batch * self._tools.batches_per_step,
+            first_step=cursor.step,
+            num_steps=num_steps,
+            factors=self._schedule.factors(cursor.stage_step, num_steps),
+        )
+        begin = time.perf_counter()
+        compiled = self._compiled is not None and cursor.batch + num_steps <= self._num_full_batches
+        if compiled and self._compiled is not None:
+            logged = self._compiled.run(segment)
+            if logged is None:  # a loss was not finite: nothing was changed; the eager executor finds step and layer
+                logged = self._eager.run(segment)
+        else:
+            logged = self._eager.run(segment)
+        names = list(logged[0])
+        table = torch.stack([torch.stack([row[name].float() for name in names]) for row in logged]).tolist()
+        self._seconds += time.perf_counter() - begin
+        self._rows_done += len(logged) * self.rows_per_step
+        last: dict[str, float] = {}
+        for offset, values in enumerate(table):
+            last = dict(zip(names, values, strict=True))
+            self._check_finite(last, cursor.step + offset)
+            for means in self._means.values():
+                means.add(last)
+        done = len(logged)
+        cursor.batch += done
+        cursor.step += done
+        cursor.stage_step += done
+        self.callbacks.on_steps(self, done, last)
+        if cursor.step % self.config.log_every == 0:
+            values = self._means["log"].take()
+            values["lr"] = self._rate()
+            self._journal.write(step=cursor.step, epoch=cursor.epoch, split="train", values=values)
+            self.callbacks.on_logged(self, values)
+        every = self.config.checkpoint_every
+        if every is not None and cursor.step % every == 0:
+            self._checkpoint()
+
+    def _check_finite(self, losses: Mapping[str, float], step: int) -> None:
+        """For devices whose executor does not look at each step itself."""
+        bad = [f"{name} = {value}" for name, value in losses.items() if value != value or value in (float("inf"), float("-inf"))]
+        if bad:
+            raise NonFiniteError(
+                f"The loss is not finite at step {step}: {', '.join(bad)}.",
+                where=f"step {step}, epoch {self.cursor.epoch}, batch {self.cursor.batch}",
+                accepts="finite losses",
+                mend="lower optimizer.lr, clip gradients (training.clip_norm=1.0), or use training.precision=fp32",
+            )
+
+    def _rate(self) -> float:
+        groups = [group for optimizer in self._tools.optimizers.values() for group in optimizer.param_groups]
+        factor = self._schedule.factors(max(self.cursor.stage_step - 1, 0), 1)[0]
+        return max((float(group["initial_lr"]) * factor for group in groups), default=0.0)
+
+    def _end_epoch(self) -> None:
+        cursor = self.cursor
+        whole = cursor.batch >= self._steps_per_epoch
+        values = self._means["epoch"].take()
+        cursor.epoch += int(whole)
+        cursor.stage_epoch += int(whole)
+        cursor.batch = 0 if whole else cursor.batch
+        last = cursor.stage_step >= self._stage_steps
+        self._journal.write(step=cursor.step, epoch=cursor.epoch, split="train_epoch", values=values)
+        if not last and cursor.stage_epoch % self.config.evaluate_every:
+            return
+        self._judge(values)
+        if last or self.config.checkpoint_every is None or self.best.step == cursor.step:
+            self._checkpoint()
+
+    # --- judging ---
+
+    @contextlib.contextmanager
+    def _judged_weights(self) -> Iterator[None]:
+        with self._average.swapped() if self._average is not None else contextlib.nullcontext():
+            yield
+
+    def _evaluate(self, columns: Columns) -> Evaluation:
+        with self._judged_weights():
+            return evaluate(
+                self.model,
+                self.task,
+                self.preprocessing,
+                columns,
+                device=self.device,
+                autocast=self._tools.autocast,
+                channels_last=self.choices["layout"]["name"] == "channels_last",
+            )
+
+    @property
+    def monitor(self) -> tuple[str, str]:
+        """(metric, "max" or "min") by which the best weights are chosen."""
+        name = self.config.monitor
+        if name is None:
+            return self.task.monitor
+        better = registry.describe("metric", name, where="training.monitor").capabilities["better"]
+        return name, str(better)
+
+    def _judge(self, train_losses: Mapping[str, float]) -> None:
+        valid = self.data.splits.get("valid")
+        if valid is not None and valid.num_rows:
+            found = self._evaluate(valid).metrics
+            name, better = self.monitor
+            if name not in found:
+                raise ConfigError(
+                    f"The validation split gives no metric {name!r}.",
+                    where="training.monitor",
+                    accepts=", ".join(sorted(found)),
+                    mend=f"set training.monitor to one of them, such as {sorted(found)[0]}",
+                )
+            self._journal.write(step=self.cursor.step, epoch=self.cursor.epoch, split="valid", values=found)
+            metrics = {f"valid/{key}": value for key, value in found.items()}
+            value = found[name]
+        else:
+            better, value, found = "latest", train_losses.get("loss", 0.0), {}
+            metrics = {}
+        self._schedule.observe(value)
+        if self._improves(value, better):
+            self.best = Best(step=self.cursor.step, epoch=self.cursor.epoch, value=value)
+            self._best_weights = {k: v.detach().clone() for k, v in self._judged_state().items()}
+            self.best.metrics = {**metrics, **{f"train/{key}": v for key, v in train_losses.items()}}
+        else:
+            self.best.evaluations_since += 1
+        self.callbacks.on_evaluated(self, "valid" if found else "train", found or train_losses)
+
+    def _improves(self, value: float, better: str) -> bool:
+        if self.best.value is None or better == "latest":
+            return True
+        delta = self.config.min_delta
+        return value > self.best.value + delta if better == "max" else value < self.best.value - delta
+
+    def _patience_spent(self) -> bool:
+        return self.config.patience is not None and self.best.evaluations_since >= self.config.patience
+
+    def _judged_state(self) -> dict[str, Tensor]:
+        with self._judged_weights():
+            return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def _train_mode(self) -> None:
+        """Training mode, except that batch norms whose weights are all frozen keep their statistics frozen too."""
+        self.model.train()
+        for module in self.model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                weights = list(module.parameters())
+                if weights and not any(p.requires_grad for p in weights):
+                    module.eval()
+
+    # --- checkpoints ---
+
+    @property
+    def _checkpoint_folder(self) -> Path:
+        assert self.run_dir is not None
+        return self.run_dir / "checkpoints"
+
+    def _checkpoint(self) -> None:
+        if self.run_dir is None or self._last_checkpoint == self.cursor.step:
+            return
+        bad = non_finite_weight(self.model)
+        if bad is not None:
+            raise NonFiniteError(
+                f"The weights {bad!r} are not finite after step {self.cursor.step - 1}.",
+                where=f"step {self.cursor.step - 1}, layer {bad.rpartition('.')[0]!r}",
+                accepts="finite weights",
+                mend="lower optimizer.lr or clip gradients (training.clip_norm=1.0); earlier checkpoints are untouched",
+            )
+        path = write_checkpoint(self._checkpoint_folder, self.cursor.step, self._snapshot())
+        self._last_checkpoint = self.cursor.step
+        prune(self._checkpoint_folder, keep=self.config.keep_checkpoints, best=self.best.step)
+        self.callbacks.on_checkpoint(self, path)
+
+    def _snapshot(self) -> Snapshot:
+        tensors: dict[str, dict[str, Tensor]] = {"model": self.model.state_dict(), "optimizer": {}}
+        optimizers: dict[str, Any] = {}
+        for name, optimizer in self._tools.optimizers.items():
+            packed, optimizers[name] = pack_optimizer(optimizer, name)
+            tensors["optimizer"].update(packed)
+        tensors["random"], generators = pack_generators()
+        if self._tools.state:
+            tensors["state"] = dict(self._tools.state)
+        if self._average is not None:
+            tensors["ema"] = self._average.averages
+        if self._best_weights is not None and self.best.step != self.cursor.step:
+            tensors["best"] = self._best_weights
+        document = {
+            "cursor": asdict(self.cursor),
+            "best": asdict(self.best),
+            "choices": self.choices,
+            "optimizers": optimizers,
+            "schedule": self._schedule.state(),
+            "means": {name: means.state() for name, means in self._means.items()},
+            "metrics_bytes": self._journal.offset,
+            "generators": generators,
+            "ema_updates": self._average.num_updates if self._average is not None else 0,
+            "stop": self.callbacks.stop_wanted,
+        }
+        return Snapshot(tensors=tensors, document=document)
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        tensors, document = snapshot.tensors, snapshot.document
+        self.model.load_state_dict(tensors["model"])
+        for name, optimizer in self._tools.optimizers.items():
+            unpack_optimizer(optimizer, name, tensors["optimizer"], document["optimizers"][name])
+        if self._average is not None:
+            self._average.load(tensors["ema"], document["ema_updates"])
+        self._tools.state = {name: value.to(self.device) for name, value in tensors.get("state", {}).items()}
+        self.best = Best(**document["best"])
+        self._schedule.load_state(document["schedule"])
+        for name, means in self._means.items():
+            means.load_state(document["means"][name])
+        unpack_generators(tensors["random"], document["generators"])
+        self.callbacks.stop_wanted = bool(document["stop"])
+        if self.best.step is not None:
+            own = tensors.get("best")
+            self._best_weights = own if own is not None else self._judged_state()
+        self._last_checkpoint = self.cursor.step
+
+    # --- the end ---
+
+    def _finish(self) -> TrainResult:
+        if self._best_weights is not None:
+            self.model.load_state_dict(self._best_weights)
+            self._average = None
+        metrics = dict(self.best.metrics)
+        evaluations: dict[str, Evaluation] = {}
+        for split in ("valid", "test"):
+            columns = self.data.splits.get(split)
+            if columns is not None and columns.num_rows:
+                evaluations[split] = self._evaluate(columns)
+                metrics.update({f"{split}/{name}": value for name, value in evaluations[split].metrics.items()})
+        self.model.eval()
+        result = TrainResult(
+            metrics=metrics,
+            evaluations=evaluations,
+            epochs=self.cursor.epoch,
+            steps=self.cursor.step,
+            seconds=self._seconds,
+            samples_per_s=self._rows_done / self._seconds if self._seconds else 0.0,
+            best_step=self.best.step or self.cursor.step,
+            choices=self.choices,
+            stopped_early=self._patience_spent() or self.callbacks.stop_wanted,
+        )
+        self.callbacks.on_fit_end(self, result)
+        return result
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the present step and write a checkpoint; a second one does not wait."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handle(number: int, _: FrameType | None) -> None:
+            if self._stop_wanted:
+                raise KeyboardInterrupt
+            self._stop_wanted = True
+
+        previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+def latest_step(run_dir: Path) -> int | None:
+    """The step of the latest checkpoint of a run, or None."""
+    found = list_checkpoints(run_dir / "checkpoints")
+    return step_of(found[-1]) if found else None
