@@ -96,8 +96,8 @@ class EagerExecutor:
         # One device read per step only where reading is free; elsewhere the Trainer reads whole segments.
         self._check_each_step = tools.device.type == "cpu"
 
-    def run(self, segment: Segment) -> list[dict[str, Tensor]]:
-        """Run the segment's steps (fewer if asked to stop) and return each step's logged losses, 0-d tensors.
+    def run(self, segment: Segment) -> dict[str, Tensor]:
+        """Run the segment's steps (fewer if asked to stop) and return the logged losses by name, float32 (steps done,).
 
         Raises:
             NonFiniteError: A loss became NaN or infinite; names step, batch and layer. Nothing was updated by that step.
@@ -123,7 +123,7 @@ class EagerExecutor:
             logged.append(row)
             if self.should_stop():
                 break
-        return logged
+        return {name: torch.stack([row[name].float() for row in logged]) for name in logged[0]}
 
     def _context(self, segment: Segment, update: Update, step: int, repeat: int) -> Context:
         return Context(

@@ -45,7 +45,7 @@ class LiveProgress(Callback):
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Say what `auto` chose, then start."""
         for name, choice in trainer.choices.items():
-            self.console.print(f"[dim]{name}: {choice['name']} ({choice['reason']})[/dim]", highlight=False)
+            self.console.print(f"[dim]{name}: {choice.value} ({choice.reason})[/dim]", highlight=False)
         if trainer.cursor.step:
             self.console.print(f"continuing at step {trainer.cursor.step}", highlight=False)
         self._begun = (time.perf_counter(), trainer.cursor.step)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from lamina.core import registry
+from lamina.core.devices import Choice, choose_layout, choose_precision
 from lamina.core.errors import CheckpointError, ConfigError, DataError, InterruptedRunError, LaminaError, NonFiniteError
 from lamina.data.augmentation import Augmentation
 from lamina.data.columns import Columns, Data
@@ -42,7 +43,6 @@ from lamina.train.checkpoints import (
     unpack_optimizer,
     write_checkpoint,
 )
-from lamina.train.choices import Choice, choose_layout, choose_precision
 from lamina.train.compiled import CompiledExecutor, choose_executor
 from lamina.train.config import TrainingConfig
 from lamina.train.eager import EagerExecutor, Segment, StepTools
@@ -229,7 +229,7 @@ class Trainer:
                 )
             snapshot = read_checkpoint(found[-1]) if found else None
         self.choices = self._choose(snapshot)
-        if self.choices["layout"]["name"] == "channels_last":
+        if self.choices["layout"].value == "channels_last":
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._stages = list(self.task.stages(self.model))
         self._average = WeightAverage(self.model, decay=self.config.ema_decay) if self.config.ema_decay else None
@@ -260,11 +260,10 @@ class Trainer:
 
     def _choose(self, snapshot: Snapshot | None) -> dict[str, Choice]:
         if snapshot is not None:
-            kept: dict[str, Choice] = snapshot.document["choices"]
-            return kept
+            return {name: Choice(**row) for name, row in snapshot.document["choices"].items()}
         return {
-            "precision": choose_precision(self.config, self.model, self.device),
-            "layout": choose_layout(self.config, self.model),
+            "precision": choose_precision(self.config.precision, model=self.model, device=self.device),
+            "layout": choose_layout(self.config.layout, model=self.model, device=self.device),
         }
 
     def _enter(self, stage: Stage) -> None:
@@ -314,11 +313,11 @@ class Trainer:
                 preprocessing=self.preprocessing,
                 augmentation=self.augmentation,
                 seed=self.seed,
-                channels_last=self.choices["layout"]["name"] == "channels_last",
+                channels_last=self.choices["layout"].value == "channels_last",
             ),
             seed=self.seed,
             device=self.device,
-            autocast=self.choices["precision"]["name"] == "bf16",
+            autocast=self.choices["precision"].value == "bf16",
             accumulation=self.config.accumulation,
             clip_norm=self.config.clip_norm,
             clip_value=self.config.clip_value,
@@ -335,7 +334,7 @@ class Trainer:
             )
         self._compiled = (
             CompiledExecutor(self._tools, optimizer_values=self._optimizer_values[self._updates[0].name])
-            if self.choices["executor"]["name"] == "compiled"
+            if self.choices["executor"].value == "compiled"
             else None
         )
 
@@ -398,17 +397,17 @@ class Trainer:
                 logged = self._eager.run(segment)
         else:
             logged = self._eager.run(segment)
-        names = list(logged[0])
-        table = torch.stack([torch.stack([row[name].float() for name in names]) for row in logged]).tolist()
+        names = list(logged)
+        table = torch.stack(list(logged.values()), dim=1).tolist()  # the segment's one read from the device
         self._seconds += time.perf_counter() - begin
-        self._rows_done += len(logged) * self.rows_per_step
+        self._rows_done += len(table) * self.rows_per_step
         last: dict[str, float] = {}
         for offset, values in enumerate(table):
             last = dict(zip(names, values, strict=True))
             self._check_finite(last, cursor.step + offset)
             for means in self._means.values():
                 means.add(last)
-        done = len(logged)
+        done = len(table)
         cursor.batch += done
         cursor.step += done
         cursor.stage_step += done
@@ -469,7 +468,7 @@ class Trainer:
                 columns,
                 device=self.device,
                 autocast=self._tools.autocast,
-                channels_last=self.choices["layout"]["name"] == "channels_last",
+                channels_last=self.choices["layout"].value == "channels_last",
             )
 
     @property
@@ -569,7 +568,7 @@ class Trainer:
         document = {
             "cursor": asdict(self.cursor),
             "best": asdict(self.best),
-            "choices": self.choices,
+            "choices": {name: choice.describe() for name, choice in self.choices.items()},
             "optimizers": optimizers,
             "schedule": self._schedule.state(),
             "means": {name: means.state() for name, means in self._means.items()},
