@@ -38,8 +38,10 @@ class Feed(ABC):
 
     def batch(self, epoch: int, number: int) -> dict[str, Tensor]:
         """Batch `number` of an epoch: the gathered columns and `row`."""
-        start = number * self.batch_size
-        return self.columns.batch(self.rows(epoch)[start : start + self.batch_size])
+        rows, start = self.rows(epoch), number * self.batch_size
+        stop = start + self.batch_size
+        self.columns.upcoming(rows[stop : stop + self.batch_size])
+        return self.columns.batch(rows[start:stop])
 
 
 class IndexFeed(Feed):

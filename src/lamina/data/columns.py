@@ -46,6 +46,7 @@ class ColumnSpec(Config):
     maximum: float | None = Field(None, description="Largest value an image's elements can have; None: the largest of its dtype.")
     mean: tuple[float, ...] | None = Field(None, description="Mean of a regression target over the training split.")
     std: tuple[float, ...] | None = Field(None, description="Standard deviation of a regression target over the training split.")
+    resize: Literal["crop"] | None = Field(None, description="crop: image files of any size are fitted to `shape` (short side resized, centre cropped); nothing: another size is an error.")
 
 
 class DataSpec(Config):
@@ -74,9 +75,15 @@ class Columns(Mapping[str, Tensor]):
         tensors: Column name -> tensor (N, …). Memory-mapped tensors are fine.
         origin: One text per row or None: where the row came from (`train.csv:17`, `cats/1.jpg`), for messages.
 
+    Attributes:
+        in_memory: Tensors by name cost nothing. False in subclasses that load rows on demand (`data/decoded_ahead.py`):
+            there `columns["image"]` would load everything, so walk through `chunks()` or ask for a `batch`.
+
     Raises:
         ShapeError: The row counts differ.
     """
+
+    in_memory = True
 
     def __init__(self, tensors: Mapping[str, Tensor], *, origin: Sequence[str] | None = None) -> None:
         self._tensors = dict(tensors)
@@ -111,16 +118,30 @@ class Columns(Mapping[str, Tensor]):
         gathered["row"] = rows
         return gathered
 
+    def upcoming(self, rows: Tensor) -> None:
+        """Hear which rows will be asked for next; columns that load on demand begin with it in the background."""
+
+    def chunks(self, size: int = 4096) -> Iterator[dict[str, Tensor]]:
+        """All rows in order as batches of `size`; how statistics are taken without holding everything in memory."""
+        for start in range(0, self.num_rows, size):
+            stop = min(start + size, self.num_rows)
+            self.upcoming(torch.arange(stop, min(stop + size, self.num_rows)))
+            yield self.batch(torch.arange(start, stop))
+
 
 @dataclass
 class Fault:
-    """Something in a file that could not be used as it is; `fatal` faults are raised, others are reported and the row left out."""
+    """Something in a file that could not be used as it is; the row was left out.
+
+    `stops` is False for what is worth telling but no reason not to train (a text file among images).
+    """
 
     file: str
     message: str
     row: int | None = None
     column: str | None = None
     value: str | None = None
+    stops: bool = True
 
     def describe(self) -> dict[str, Any]:
         """The JSON form in `lamina data`."""

@@ -26,3 +26,4 @@ class DataConfig(Config):
     group: str | None = Field(None, description="Column whose values must not be divided between splits; also judged value by value.")
     balance: Literal["none", "sample", "weight"] = Field("none", description="sample: draw classes equally often; weight: weigh the loss by inverse class frequency.")
     max_memory_mb: int = Field(4096, description="Data larger than this (MiB) is memory-mapped or decoded ahead instead of held in memory.", ge=1)
+    on_fault: Literal["stop", "skip"] = Field("stop", description="What a row that cannot be used does: stop with an error that names it, or be left out and reported.")

@@ -115,9 +115,12 @@ def test_folder_appears_whole(tmp_path: Path) -> None:
 
 
 def test_folder_vanishes_on_failure(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="boom"), atomic_folder(tmp_path / "run") as folder:
+    def writer(folder: Path) -> None:
         (folder / "a").write_bytes(b"1")
         raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        write_folder_atomic(tmp_path / "run", writer)
     assert list(tmp_path.iterdir()) == []
 
 
