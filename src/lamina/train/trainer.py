@@ -55,7 +55,13 @@ from lamina.train.randomness import pack_generators, seed_generators, unpack_gen
 
 @dataclass
 class Cursor:
-    """Where training stands: the next step to take. A checkpoint holds it."""
+    """Where training stands: the next step to take. A checkpoint holds it.
+
+    Attributes:
+        stage, epoch, batch, step: From 0; `batch` counts steps within the epoch.
+        stage_step, stage_epoch: Since the stage began.
+        pending: Steps were taken whose epoch's end (judging, early stopping) is still to come.
+    """
 
     stage: int = 0
     epoch: int = 0
@@ -63,6 +69,7 @@ class Cursor:
     step: int = 0
     stage_step: int = 0
     stage_epoch: int = 0
+    pending: bool = False
 
 
 @dataclass
@@ -116,7 +123,6 @@ class Trainer:
         run_dir: Where metrics, events and checkpoints go; None keeps nothing.
         device: Where to compute.
         feed_options: Passed to the task's training feed (`weights` for balanced sampling).
-        choices: Choices to keep, by name, instead of asking the rules of `auto`.
         callbacks: Watchers.
     """
 
@@ -158,6 +164,7 @@ class Trainer:
         self._stop_wanted = False
         self._last_checkpoint = -1
         self._best_weights: dict[str, Tensor] | None = None
+        self._kept_choices: dict[str, Choice] | None = None
         self._seconds = 0.0
         self._rows_done = 0
 
@@ -177,6 +184,10 @@ class Trainer:
     def rows_per_step(self) -> int:
         """Rows that a full step consumes."""
         return self._feed.batch_size * self._tools.batches_per_step
+
+    def keep_choices(self, choices: Mapping[str, Mapping[str, str]]) -> None:
+        """Use these choices (as a checkpoint or `environment.json` has them) instead of asking the rules of `auto`."""
+        self._kept_choices = {name: Choice(**row) for name, row in choices.items()}
 
     # --- the road ---
 
@@ -261,6 +272,8 @@ class Trainer:
     def _choose(self, snapshot: Snapshot | None) -> dict[str, Choice]:
         if snapshot is not None:
             return {name: Choice(**row) for name, row in snapshot.document["choices"].items()}
+        if self._kept_choices is not None:
+            return dict(self._kept_choices)
         return {
             "precision": choose_precision(self.config.precision, model=self.model, device=self.device),
             "layout": choose_layout(self.config.layout, model=self.model, device=self.device),
@@ -341,22 +354,34 @@ class Trainer:
     # --- the loop ---
 
     def _run_stage(self, until: int | None) -> None:
-        while self.cursor.stage_step < self._stage_steps and not self.callbacks.stop_wanted and not self._patience_spent():
-            if self.cursor.batch == 0:
-                self.callbacks.on_epoch_begin(self, self.cursor.epoch)
+        cursor = self.cursor
+        while True:
+            finished = cursor.stage_step >= self._stage_steps
+            if cursor.pending and (finished or cursor.batch >= self._steps_per_epoch):
+                self._end_epoch()
+                if cursor.step == until:
+                    self._interrupt()
+                continue
+            if finished or self.callbacks.stop_wanted or self._patience_spent():
+                return
+            if cursor.batch == 0:
+                self.callbacks.on_epoch_begin(self, cursor.epoch)
             self._train_mode()
-            while self.cursor.batch < self._steps_per_epoch and self.cursor.stage_step < self._stage_steps:
+            while cursor.batch < self._steps_per_epoch and cursor.stage_step < self._stage_steps:
                 self._run_segment(self._segment_length(until))
-                if self._stop_wanted or self.cursor.step == until:
-                    self._checkpoint()
-                    self.callbacks.on_interrupt(self)
-                    raise InterruptedRunError(
-                        f"Training was interrupted at step {self.cursor.step}; a checkpoint was written.",
-                        where=str(self.run_dir or "training"),
-                        accepts="to be continued",
-                        mend=f"lamina train --resume {self.run_dir}" if self.run_dir else "call fit again",
-                    )
-            self._end_epoch()
+                if self._stop_wanted or (cursor.step == until and cursor.batch < self._steps_per_epoch):
+                    self._interrupt()
+
+    def _interrupt(self) -> None:
+        self._checkpoint()
+        self.callbacks.on_interrupt(self)
+        raise InterruptedRunError(
+            f"Training was interrupted at step {self.cursor.step}"
+            + ("; a checkpoint was written." if self.run_dir else "."),
+            where=str(self.run_dir or "training"),
+            accepts="to be continued",
+            mend=f"lamina train --resume {self.run_dir}" if self.run_dir else "give a run folder to be able to resume",
+        )
 
     def _segment_length(self, until: int | None) -> int:
         """Steps until something is to be done: log, checkpoint, end of epoch or stage, or a short last batch."""
@@ -411,6 +436,7 @@ class Trainer:
         cursor.batch += done
         cursor.step += done
         cursor.stage_step += done
+        cursor.pending = True
         self.callbacks.on_steps(self, done, last)
         if cursor.step % self.config.log_every == 0:
             values = self._means["log"].take()
@@ -418,8 +444,8 @@ class Trainer:
             self._journal.write(step=cursor.step, epoch=cursor.epoch, split="train", values=values)
             self.callbacks.on_logged(self, values)
         every = self.config.checkpoint_every
-        if every is not None and cursor.step % every == 0:
-            self._checkpoint()
+        if every is not None and cursor.step % every == 0 and cursor.batch < self._steps_per_epoch:
+            self._checkpoint()  # at an epoch's end it is written after judging
 
     def _check_finite(self, losses: Mapping[str, float], step: int) -> None:
         """For devices whose executor does not look at each step itself."""
@@ -439,17 +465,19 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         cursor = self.cursor
-        whole = cursor.batch >= self._steps_per_epoch
-        values = self._means["epoch"].take()
-        cursor.epoch += int(whole)
-        cursor.stage_epoch += int(whole)
-        cursor.batch = 0 if whole else cursor.batch
+        losses = self._means["epoch"].take()
+        cursor.epoch += 1
+        cursor.stage_epoch += 1
+        cursor.batch = 0
+        cursor.pending = False
+        self._journal.write(step=cursor.step, epoch=cursor.epoch, split="train_epoch", values=losses)
         last = cursor.stage_step >= self._stage_steps
-        self._journal.write(step=cursor.step, epoch=cursor.epoch, split="train_epoch", values=values)
-        if not last and cursor.stage_epoch % self.config.evaluate_every:
-            return
-        self._judge(values)
-        if last or self.config.checkpoint_every is None or self.best.step == cursor.step:
+        judged = last or cursor.stage_epoch % self.config.evaluate_every == 0
+        if judged:
+            self._judge(losses)
+        every = self.config.checkpoint_every
+        due = judged if every is None else cursor.step % every == 0
+        if last or due or self.best.step == cursor.step:
             self._checkpoint()
 
     # --- judging ---
