@@ -1,0 +1,465 @@
+"""Recipes: descriptions of a whole training, resolved from layers and checked before anything heavy is loaded.
+
+A recipe names data, preprocessing, augmentation, model, task, loss, optimizer, schedule and training by registered names
+and values; it is never a program. `resolve` lays recipe, file and command line over each other, fills in defaults from
+the registry's index, refuses what cannot work, and says where each value came from. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lamina.core import registry
+from lamina.core.config import Config, Field, check_values, flatten, merge, parse_assignments, read_yaml
+from lamina.core.errors import ConfigError, LaminaError, UsageError, nearest
+from lamina.data.config import DataConfig
+from lamina.train.config import TrainingConfig
+
+__all__ = ["Recipe", "Resolved", "declare", "known_values", "resolve"]
+
+
+class Recipe(Config):
+    """A whole training as values."""
+
+    name: str = Field(
+        "custom", description="Name of the recipe; runs are called after it.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+    )
+    summary: str = Field("", description="What it trains, on one line.")
+    needs: str = Field("", description="What the user's data must be, where the recipe brings none.")
+    seed: int = Field(0, description="Keys every random draw.", ge=0, lt=2**63)
+    task: dict[str, Any] = Field(description="What a batch means: `name` of a task, and its options.")
+    data: DataConfig = Field(DataConfig(), description="What to read and how to divide it.")
+    preprocess: tuple[dict[str, Any], ...] = Field(
+        (), description="Steps fitted on the training split, in order, each with `name`."
+    )
+    augment: tuple[dict[str, Any], ...] = Field(
+        (), description="Random changes of training images, in order, each with `name`."
+    )
+    model: dict[str, Any] = Field(
+        description="`kind` of a model, and its options; the data fills in what is left open."
+    )
+    weights: str | None = Field(None, description="Bundle, run or safetensors file to start from.")
+    loss: dict[str, Any] | None = Field(
+        None, description="`name` of a loss, and its options; the task's own by default."
+    )
+    penalties: tuple[dict[str, Any], ...] = Field((), description="Penalties on parameters, each with its options.")
+    optimizer: dict[str, Any] = Field({"name": "adam"}, description="`name` of an optimizer, and its options.")
+    schedule: dict[str, Any] = Field(
+        {"name": "constant"}, description="`name` of a learning-rate schedule, and its options."
+    )
+    training: TrainingConfig = Field(TrainingConfig(), description="How long, in what batches, with what arithmetic.")
+
+
+# Section -> (kind in the registry, key that names the thing).
+CHOICES: Final = {
+    "task": ("task", "name"),
+    "model": ("model", "kind"),
+    "loss": ("loss", "name"),
+    "optimizer": ("optimizer", "name"),
+    "schedule": ("schedule", "name"),
+}
+STEPS: Final = {"preprocess": "preprocessing", "augment": "augmentation"}
+_ORDER: Final = tuple(Recipe.model_fields)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Checked values with where each came from.
+
+    Attributes:
+        values: Nested plain values, sections in the Recipe's order.
+        origins: Dotted key -> `default`, `recipe`, `file` or `command line`.
+    """
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """Name of the recipe."""
+        return str(self.values["name"])
+
+    def recipe(self) -> Recipe:
+        """The values as a Recipe."""
+        return Recipe.from_values(self.values)
+
+    def given(self, section: str) -> dict[str, Any]:
+        """The values of a section that somebody gave: no defaults."""
+        values = self.values.get(section) or {}
+        return {key: value for key, value in values.items() if self._is_given(f"{section}.{key}")}
+
+    def _is_given(self, path: str) -> bool:
+        found = [origin for key, origin in self.origins.items() if key == path or key.startswith(f"{path}.")]
+        return any(origin != "default" for origin in found)
+
+
+class Description:
+    """What a recipe file registers: nothing but a name and values."""
+
+    def __init__(self, name: str, values: Mapping[str, Any], *, module: str) -> None:
+        self.__module__ = module
+        self.__qualname__ = name
+        self.values = values
+
+
+def declare(module: str, name: str, summary: str, *, source: str = "", example: str = "", **values: Any) -> None:
+    """Register a recipe.
+
+    Args:
+        module: `__name__` of the file.
+        name: Of the recipe.
+        summary: What it trains, on one line.
+        source: The text or paper whose experiment this is.
+        example: A command; default: training it.
+        values: Sections of the Recipe; `extends="other"` builds on another recipe.
+    """
+    bare = values.get("data", {}).get("path") is not None or "needs" not in values
+    command = f"lamina train {name}" if bare else f"lamina train {name} --data PATH"
+    registry.register("recipe", name, summary=summary, source=source, example=example or command, values=values)(
+        Description(name, values, module=module)
+    )
+
+
+def known_values(name: str, *, where: str = "recipe") -> dict[str, Any]:
+    """The values of a registered recipe, what it extends included, without defaults.
+
+    Raises:
+        UnknownNameError: There is no such recipe.
+    """
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    current: str | None = name
+    while current is not None:
+        if len(layers) > 16:
+            raise AssertionError(f"recipe {name!r} extends itself")
+        entry = registry.describe("recipe", current, where=where)
+        values = dict(entry.capabilities["values"])
+        following = values.pop("extends", None)
+        layers.append((current, {"name": current, "summary": entry.summary, **values}))
+        current = following
+    merged, _ = merge(layers[::-1], choices=CHOICES)
+    return merged
+
+
+def resolve(
+    recipe: str | None,
+    *,
+    data: str | None = None,
+    weights: str | None = None,
+    assignments: Sequence[str] = (),
+) -> Resolved:
+    """Resolve a recipe from its layers: recipe, then file, then command line.
+
+    Args:
+        recipe: A registered name or the path of a YAML file.
+        data: The value of `--data`.
+        weights: The value of `--weights`.
+        assignments: `section.key=value` words.
+
+    Raises:
+        ConfigError, UnknownNameError: A key or name that does not exist, a value that is refused; names where it came from.
+        UsageError: Nothing says what to train.
+    """
+    layers = [*_recipe_layers(recipe), ("command line", command_line_values(assignments, data=data, weights=weights))]
+    return resolve_layers(layers, file=recipe)
+
+
+def command_line_values(
+    assignments: Sequence[str], *, data: str | None = None, weights: str | None = None
+) -> dict[str, Any]:
+    """The command line's layer: `section.key=value` words, `--data` and `--weights`.
+
+    Raises:
+        ConfigError: A word is not of that form, or something is given twice.
+    """
+    values = parse_assignments(assignments)
+    for option, section, key, value in (("--data", "data", "path", data), ("--weights", None, "weights", weights)):
+        if value is None:
+            continue
+        level = values.setdefault(section, {}) if section is not None else values
+        if not isinstance(level, dict) or key in level:
+            name = f"{section}.{key}" if section is not None else key
+            raise ConfigError(
+                f"{option} and {name}=… are both given.",
+                where="command line",
+                accepts="one of the two",
+                mend=f"leave {name}=… out",
+            )
+        level[key] = value
+    return values
+
+
+def resolve_layers(layers: Sequence[tuple[str, Mapping[str, Any]]], *, file: str | None = None) -> Resolved:
+    """Lay (origin, values) over each other, check everything and fill in defaults.
+
+    Args:
+        layers: From the weakest to the strongest; origins as in `Resolved.origins`.
+        file: Path of the file that the `file` layer came from, for messages.
+
+    Raises:
+        ConfigError, UnknownNameError: See `resolve`.
+    """
+    normal = [(origin, _normal(values, origin=origin, file=file)) for origin, values in layers]
+    merged, origins = merge(normal, choices=CHOICES)
+    place = _Places(origins, file)
+    for section in ("task", "model"):
+        if not merged.get(section):
+            kind, key = CHOICES[section]
+            raise ConfigError(
+                f"The recipe has no {section}.",
+                where=place.of(section),
+                accepts=f"{section}.{key}: one of {', '.join(registry.names(kind))}",
+                mend=f"give {section}.{key}=…, or begin the file with `extends: RECIPE`",
+            )
+    schema = Recipe.json_schema()
+    with place.named():
+        check_values(merged, schema, where="")
+    defaults: dict[str, Any] = Recipe.default_values()
+    for section, (kind, key) in CHOICES.items():
+        values = merged.get(section, defaults.get(section))
+        if values:
+            entry = _chosen(section, kind, key, values, place)
+            defaults[section] = {key: entry.name, **_fill(entry)}
+    for section, kind in STEPS.items():
+        merged[section] = [_step(section, kind, step, place) for step in merged.get(section) or ()]
+    _lay_defaults(merged, defaults, origins, "")
+    ordered = {key: merged[key] for key in _ORDER if key in merged}
+    _check_whole(ordered, place)
+    return Resolved(ordered, {key: origins[key] for key in flatten(ordered) if key in origins})
+
+
+# --- layers ---------------------------------------------------------------------------------------------------------
+
+
+def _recipe_layers(recipe: str | None) -> list[tuple[str, Mapping[str, Any]]]:
+    if recipe is None:
+        return []
+    if recipe in registry.names("recipe"):
+        return [("recipe", known_values(recipe))]
+    path = Path(recipe)
+    if path.is_dir():
+        run = (path / "recipe.yaml").is_file()
+        raise UsageError(
+            f"{recipe} is a folder, not a recipe.",
+            where="command line, RECIPE",
+            accepts="the name of a recipe or a YAML file",
+            mend=f"`lamina train --resume {recipe}` continues that run; `lamina train {path / 'recipe.yaml'}` repeats it"
+            if run
+            else f"`lamina train --data {recipe}` trains on what is in it",
+        )
+    if path.is_file():
+        return _file_layers(path)
+    if path.suffix.lower() in (".yaml", ".yml") or os.sep in recipe:
+        near = nearest(path.name, [found.name for found in _yaml_files(path.parent)])
+        raise ConfigError(
+            f"There is no file {recipe}.",
+            where="command line, RECIPE",
+            accepts="the path of a YAML file, or the name of a recipe",
+            mend=f"did you mean {path.parent / near[0]}?"
+            if near
+            else "check the path; `lamina list recipes` names the recipes",
+        )
+    registry.describe("recipe", recipe, where="command line, RECIPE")  # raises with the nearest names
+    raise AssertionError("a recipe that the index does not know")
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    return list(folder.glob("*.y*ml")) if folder.is_dir() else []
+
+
+def _file_layers(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"The file is not UTF-8 text: byte {error.start} cannot be read.",
+            where=str(path),
+            accepts="a recipe in YAML, UTF-8",
+            mend=f"`lamina train --data {path}` trains on a data file; save a recipe as UTF-8",
+        ) from None
+    values = read_yaml(text, where=str(path))
+    base = values.pop("extends", None)
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    if base is not None:
+        if not isinstance(base, str):
+            raise ConfigError(
+                f"extends got {base!r}.",
+                where=f"{path}, key `extends`",
+                accepts="the name of a recipe",
+                mend="name one recipe",
+            )
+        layers.append(("recipe", known_values(base, where=f"{path}, key `extends`")))
+    values.setdefault("name", _file_name(path))
+    section = values.get("data")
+    if isinstance(section, dict) and isinstance(section.get("path"), str):
+        section["path"] = _beside(section["path"], path)
+    return [*layers, ("file", values)]
+
+
+def _file_name(path: Path) -> str:
+    plain = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in path.stem
+    )
+    return plain.lstrip("._-") or "custom"
+
+
+def _beside(data: str, file: Path) -> str:
+    """A relative data path in a file counts from the working folder, and where nothing is there, from the file."""
+    if Path(data).exists() or data in registry.names("dataset"):
+        return data
+    beside = file.parent / data
+    return str(beside) if beside.exists() else data
+
+
+def _normal(values: Mapping[str, Any], *, origin: str, file: str | None) -> dict[str, Any]:
+    """The shorthand `model: mlp` written out; sections that must be mappings are mappings."""
+    normal: dict[str, Any] = {}
+    for section, value in values.items():
+        if section in CHOICES and isinstance(value, str):
+            normal[section] = {CHOICES[section][1]: value}
+        elif section in ("data", "training") and value is None:
+            continue
+        elif section in ("data", "training", "task", "model", "optimizer", "schedule") and not isinstance(
+            value, Mapping
+        ):
+            where = file if origin == "file" and file is not None else origin
+            raise ConfigError(
+                f"{section} got {value!r}.",
+                where=f"{where}, key `{section}`",
+                accepts="a mapping of named values",
+                mend=f"give {section}.KEY=VALUE"
+                if origin == "command line"
+                else f"write the values below `{section}:`",
+            )
+        else:
+            normal[section] = value
+    return normal
+
+
+# --- checks ---------------------------------------------------------------------------------------------------------
+
+
+class _Places:
+    """Says in an error's `where` which layer a key came from."""
+
+    def __init__(self, origins: Mapping[str, str], file: str | None) -> None:
+        self.origins = origins
+        self.file = file
+
+    def of(self, key: str) -> str:
+        """`recipe.yaml, key `training.epochs``."""
+        found = self.origins.get(key) or next(
+            (
+                origin
+                for path, origin in self.origins.items()
+                if path.startswith(f"{key}.") or key.startswith(f"{path}.")
+            ),
+            None,
+        )
+        layer = {"file": self.file or "file", None: "recipe"}.get(found, found)
+        return f"{layer}, key `{key}`"
+
+    def named(self) -> _Named:
+        """A context in which errors about a key say where the key came from."""
+        return _Named(self)
+
+
+class _Named:
+    def __init__(self, places: _Places) -> None:
+        self.places = places
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, LaminaError):
+            key = error.where.removeprefix("key `").removesuffix("`")
+            error.where = self.places.of(key)
+
+
+def _chosen(section: str, kind: str, key: str, values: Mapping[str, Any], place: _Places) -> registry.Entry:
+    name = values.get(key)
+    if not isinstance(name, str):
+        what = f"{section}.{key} is missing." if name is None else f"{section}.{key} got {name!r}."
+        raise ConfigError(
+            what,
+            where=place.of(f"{section}.{key}"),
+            accepts=f"one of {', '.join(registry.names(kind))}",
+            mend=f"give {section}.{key}=…",
+        )
+    entry = registry.describe(kind, name, where=place.of(f"{section}.{key}"))
+    rest = {k: v for k, v in values.items() if k != key}
+    with place.named():
+        check_values(rest, entry.schema or _NOTHING, where=section)
+    return entry
+
+
+_NOTHING: Final[dict[str, Any]] = {"properties": {}, "additionalProperties": False}
+
+
+def _step(section: str, kind: str, step: Any, place: _Places) -> dict[str, Any]:
+    values = {"name": step} if isinstance(step, str) else dict(step) if isinstance(step, Mapping) else {"name": step}
+    _chosen(section, kind, "name", values, place)
+    return values
+
+
+def _fill(entry: registry.Entry) -> dict[str, Any]:
+    """Defaults of a chosen thing."""
+    return dict(entry.defaults or {})
+
+
+def _lay_defaults(target: dict[str, Any], defaults: Mapping[str, Any], origins: dict[str, str], prefix: str) -> None:
+    for key, value in defaults.items():
+        path = f"{prefix}{key}"
+        inner = target.get(key)
+        if isinstance(value, Mapping) and (inner is None or isinstance(inner, dict)) and prefix == "":
+            if inner is None:
+                inner = target[key] = {}
+            _lay_defaults(inner, value, origins, f"{path}.")
+        elif key not in target:
+            target[key] = value
+            origins[path] = "default"
+
+
+def _check_whole(values: Mapping[str, Any], place: _Places) -> None:
+    with place.named():
+        Recipe.from_values(values)
+
+
+def check_data_path(values: Mapping[str, Any], *, places: str = "--data") -> str:
+    """The data's path, absolute where it is one, or the name of an embedded dataset.
+
+    Raises:
+        ConfigError: No data is named, or there is nothing at the path.
+    """
+    path = values["data"].get("path")
+    name = values["name"]
+    if path is None:
+        needs = values.get("needs") or "a file, a folder or the name of an embedded dataset"
+        raise ConfigError(
+            f"The recipe {name} needs data of yours.",
+            where=places,
+            accepts=needs,
+            mend=f"lamina train {name} --data PATH",
+        )
+    if path in registry.names("dataset"):
+        return str(path)
+    if not Path(path).exists():
+        near = list(_near_paths(str(path)))
+        raise ConfigError(
+            f"There is nothing at {path}.",
+            where="data.path",
+            accepts=f"a file, a folder, or one of the embedded datasets: {', '.join(registry.names('dataset'))}",
+            mend=f"did you mean {near[0]}?" if near else "check the path",
+        )
+    return str(Path(path).resolve())
+
+
+def _near_paths(path: str) -> Iterator[str]:
+    yield from nearest(path, registry.names("dataset"))
+    folder = Path(path).parent
+    if folder.is_dir():
+        yield from (str(folder / name) for name in nearest(Path(path).name, [found.name for found in folder.iterdir()]))
