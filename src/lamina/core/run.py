@@ -221,6 +221,10 @@ class RunFolder:
         """Write `result.json`, atomically: from now on the run counts as finished."""
         write_atomic(self.result_file, _json_bytes(document))
 
+    def document(self, name: str) -> dict[str, Any] | None:
+        """A JSON document of the run by its file name, such as `evaluation.json`; None where there is none."""
+        return self._document(self.path / name)
+
     def _document(self, path: Path) -> dict[str, Any] | None:
         if not path.is_file():
             return None
