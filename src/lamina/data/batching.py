@@ -102,3 +102,54 @@ class IndexFeed(Feed):
         if self.shuffle:
             return draws.permutation(self.seed, "order", epoch, num_rows=num_rows)
         return torch.arange(num_rows)
+
+
+class StreamFeed(Feed):
+    """Contiguous streams of tokens, for truncated backpropagation through time.
+
+    The tokens are cut into `batch_size` streams of equal length (the rest at the end is left out). Batch b holds columns
+    b * length … of every stream, so that row i continues where row i of the batch before ended, and a hidden state can be
+    carried over. Gives `tokens` and `targets`, int64 (B, T), `start`, bool (B,): true in an epoch's first batch, and `row`.
+
+    Args:
+        columns: Has `tokens`, an integer tensor (N,).
+        batch_size: Number of streams, B.
+        length: Tokens per batch and stream, T; the last batch of an epoch may have fewer.
+
+    Raises:
+        ConfigError: There are too few tokens for that many streams.
+    """
+
+    def __init__(self, columns: Columns, *, batch_size: int, length: int) -> None:
+        self.columns = columns
+        self.batch_size = batch_size
+        self.length = length
+        num_tokens = columns.num_rows
+        self._stream = (num_tokens - 1) // batch_size if batch_size else 0
+        if self._stream < 1:
+            raise ConfigError(
+                f"{num_tokens} tokens cannot be cut into {batch_size} streams.",
+                where="training.batch_size",
+                accepts=f"1 to {max(num_tokens - 1, 1)}",
+                mend="use a smaller training.batch_size or more text",
+            )
+
+    def __len__(self) -> int:
+        return -(-self._stream // self.length)
+
+    def rows(self, epoch: int) -> Tensor:
+        """The streams, the same in every epoch."""
+        return torch.arange(self.batch_size)
+
+    def batch(self, epoch: int, number: int) -> dict[str, Tensor]:
+        """Batch `number`: a stretch of every stream."""
+        tokens = self.columns["tokens"]
+        first = number * self.length
+        size = min(self.length, self._stream - first)
+        places = (torch.arange(self.batch_size) * self._stream + first).unsqueeze(1) + torch.arange(size)
+        return {
+            "tokens": tokens[places].long(),
+            "targets": tokens[places + 1].long(),
+            "start": torch.full((self.batch_size,), number == 0),
+            "row": torch.arange(self.batch_size),
+        }

@@ -189,6 +189,20 @@ class Trainer:
         """Use these choices (as a checkpoint or `environment.json` has them) instead of asking the rules of `auto`."""
         self._kept_choices = {name: Choice(**row) for name, row in choices.items()}
 
+    def open_for_sweep(self) -> tuple[EagerExecutor, int, float]:
+        """The eager executor, steps per epoch and base rate, for trying learning rates without training."""
+        self._begin(False)
+        self._train_mode()
+        rates = [float(g["initial_lr"]) for o in self._tools.optimizers.values() for g in o.param_groups]
+        if not rates or rates[0] == 0.0:
+            raise ConfigError(
+                "This task learns without gradients, so there is no learning rate to find.",
+                where="find_learning_rate",
+                accepts="a task with an optimizer and a learning rate above 0",
+                mend="use it on a network, such as mlp",
+            )
+        return self._eager, self._steps_per_epoch, rates[0]
+
     # --- the road ---
 
     def fit(self, *, resume: bool = False, until: int | None = None) -> TrainResult:
