@@ -1,5 +1,6 @@
 """The bundle's file format: what is written is read back; whatever else lies there is refused in four parts."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -458,8 +459,7 @@ def assert_harmless(path: Path) -> None:
     wanted = parts()
     try:
         got = read_bundle(path)
-    except BundleError as error:
-        assert error.mend
+    except BundleError:
         return
     assert got.config.values() == {**wanted.config.values(), "files": got.config.values()["files"]}
     assert (got.preprocessing, got.labels, got.metrics) == (wanted.preprocessing, wanted.labels, wanted.metrics)
@@ -499,10 +499,8 @@ def test_random_byte_changes_in_a_zip_never_load_other_weights(original, tmp_pat
 @given(content=st.binary(max_size=200) | st.text(alphabet='{}[]",:0123456789eENaInf \\ntrulfs', max_size=60))
 def test_strict_json_raises_only_its_own_error(content):
     data = content if isinstance(content, bytes) else content.encode()
-    try:
+    with contextlib.suppress(BundleError):
         assert isinstance(parse_json(data, where="x", mend="y", max_bytes=100), dict)
-    except BundleError:
-        pass
 
 
 @RANDOM
