@@ -96,7 +96,7 @@ def restore_split(data: Data, rows: Mapping[str, Tensor]) -> Data:
                 f"The saved split {name!r} has row {worst}, but the data has {pool.num_rows} rows.",
                 where=data.source or "data",
                 accepts="the data that the run was trained on, unchanged",
-                mend="name the original file with --data, or judge without the saved split: --split all",
+                mend="give the original file",
             )
     return _assemble(data, pool, {name: numbers.to(torch.int64) for name, numbers in rows.items()}, list(data.notes))
 
