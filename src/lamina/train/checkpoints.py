@@ -103,7 +103,7 @@ def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _json(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=1, sort_keys=True, allow_nan=True) + "\n"
+    return json.dumps(document, indent=1, allow_nan=True) + "\n"
 
 
 def verify_checkpoint(path: Path) -> None:

@@ -61,8 +61,9 @@ class SquareTask(Task):
             losses.add("mse", (weights * (prediction - batch["target"]).square()).sum(), weights.sum())
             if self.penalty:
                 losses.add("l2", sum(p.square().sum() for p in model.parameters()), 1.0, factor=self.penalty)
-            carried = state["carried"][: len(prediction)] * 0.5 + prediction.detach()
-            return losses, {"carried": carried if len(carried) == len(prediction) else prediction.detach()}
+            carried = state["carried"].clone()
+            carried[: len(prediction)] = carried[: len(prediction)] * 0.5 + prediction.detach().to(carried.dtype)
+            return losses, {"carried": carried}
 
         return (GradientUpdate("train", model, loss, compilable=False),)
 
