@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ Batch = Mapping[str, Tensor]
 State = dict[str, Tensor]
 Outputs = dict[str, Tensor]
 Prediction = dict[str, Any]
+AnyConfig = Config
 
 
 class Losses:
@@ -166,6 +167,38 @@ class DirectUpdate(Update):
     repeats: int = 1
 
 
+@runtime_checkable
+class DirectLearner(Protocol):
+    """A model that learns from batches by its own rule (registered with `has_gradients=False`): kNN, the perceptron.
+
+    A task makes one `DirectUpdate` of it, whatever the model.
+    """
+
+    def learn(self, inputs: Tensor, targets: Tensor) -> Mapping[str, tuple[Tensor, Tensor | float]]:
+        """Take in a preprocessed batch, changing parameters and buffers, and return what is logged: name -> (sum, weight)."""
+
+
+def direct_update(
+    model: nn.Module, inputs: Callable[[Batch], tuple[Tensor, Tensor]], *, name: str = "train"
+) -> DirectUpdate:
+    """The update of a `DirectLearner`.
+
+    Args:
+        model: The learner.
+        inputs: Batch -> what the model's `learn` takes: inputs and targets.
+    """
+    assert isinstance(model, DirectLearner)
+    learn = model.learn
+
+    def apply(batch: Batch, ctx: Context, state: State) -> tuple[Losses, State]:  # noqa: ARG001 (a LossFunction)
+        losses = Losses()
+        for term, (total, weight) in learn(*inputs(batch)).items():
+            losses.add(term, total, weight)
+        return losses, state
+
+    return DirectUpdate(name, model, apply)
+
+
 @dataclass
 class Stage:
     """A stretch of training with its own trainable part, optimizer, length and structure.
@@ -194,9 +227,9 @@ class Task(ABC):
         spec: The data's spec.
     """
 
-    Config: type[Config] = Config
+    Config: type[AnyConfig] = AnyConfig
 
-    def __init__(self, config: Config, spec: DataSpec) -> None:
+    def __init__(self, config: AnyConfig, spec: DataSpec) -> None:
         self.config = config
         self.spec = spec
 
@@ -215,11 +248,11 @@ class Task(ABC):
     def updates(self, model: nn.Module) -> Sequence[Update]:
         """The updates of one step, in order."""
 
-    def stages(self, model: nn.Module) -> Sequence[Stage]:
+    def stages(self, model: nn.Module) -> Sequence[Stage]:  # noqa: ARG002 (for subclasses)
         """The stages of training; one by default."""
         return (Stage(),)
 
-    def initial_state(self, model: nn.Module, batch_size: int) -> State:
+    def initial_state(self, model: nn.Module, batch_size: int) -> State:  # noqa: ARG002 (for subclasses)
         """What is carried from step to step besides parameters: hidden states per stream row, fade-in alpha."""
         return {}
 
