@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lamina.core import draws
 from lamina.core.config import Config
+from lamina.core.errors import ConfigError
 from lamina.data.batching import Feed, IndexFeed
 
 if TYPE_CHECKING:
@@ -271,6 +272,24 @@ class Task(ABC):
     @abstractmethod
     def decode(self, outputs: Outputs) -> list[Prediction]:
         """Outputs -> one JSON-ready prediction per row."""
+
+    def choose_thresholds(self, outputs: Outputs, columns: Columns) -> dict[str, float]:  # noqa: ARG002 (for subclasses)
+        """Choose decision thresholds from the outputs for held-out labelled rows, use them from now on, and say them."""
+        return {}
+
+    def thresholds_from(self, values: Mapping[str, float]) -> None:
+        """Use these decision thresholds (as a bundle keeps them).
+
+        Raises:
+            ConfigError: The task knows no such threshold.
+        """
+        if values:
+            raise ConfigError(
+                f"The task takes no thresholds, but was given {', '.join(values)}.",
+                where="thresholds",
+                accepts="none",
+                mend="leave them out",
+            )
 
     def input_columns(self) -> Iterable[str]:
         """Columns that `forward` needs; predictions are made from these alone."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lamina.core.errors import NonFiniteError, ShapeError
+from lamina.data.columns import DataSpec
 from lamina.tasks.formulas import ClassificationRecords, RegressionRecords, compute
 
 MAX_SCORED_CLASSES: Final = 256
@@ -53,7 +54,14 @@ class Metrics(ABC):
     def __init__(self, *, group_names: Sequence[str] = (), group_column: str = "group") -> None:
         self._rows = _Rows()
         self._group_names = tuple(group_names)
-        self._group_column = group_column
+        self.group_column = group_column
+
+    def name_groups(self, spec: DataSpec) -> None:
+        """Take the group column and the names of its values from the spec of the judged data."""
+        for name, column in spec.columns.items():
+            if column.role == "group":
+                self.group_column, self._group_names = name, column.classes or ()
+                return
 
     @property
     def num_samples(self) -> int:
@@ -116,7 +124,7 @@ class Metrics(ABC):
         for value, count in zip(values[largest].tolist(), counts[largest].tolist(), strict=True):
             name = self._group_names[value] if 0 <= value < len(self._group_names) else str(value)
             found[name] = {"num_samples": count, **compute(family, records.rows(rows["group"] == value))}
-        return {"groups": {self._group_column: found}, "num_groups": len(values)}
+        return {"groups": {self.group_column: found}, "num_groups": len(values)}
 
 
 class ClassificationMetrics(Metrics):
