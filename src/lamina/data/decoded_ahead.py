@@ -173,3 +173,50 @@ class LoadedColumns(Columns):
             future, position = found[number]
             out[place] = future.result()[position]
         return out
+
+    def rows_of(self, name: str) -> RowLoader:
+        """The loader of a column, restricted to the rows that these columns hold."""
+        loader = self._loaders[name]
+        return loader if self._selection is None else _SelectedRows(loader, self._selection)
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of the columns that are loaded on demand."""
+        return tuple(self._loaders)
+
+
+class _SelectedRows(RowLoader):
+    """Chosen rows of a loader, in the given order."""
+
+    def __init__(self, loader: RowLoader, selection: Tensor) -> None:
+        self._loader = loader
+        self._selection = selection.tolist()
+        self.shape = (len(selection), *loader.shape[1:])
+        self.dtype = loader.dtype
+
+    def load(self, rows: Sequence[int]) -> Tensor:
+        """The rows under their own numbers."""
+        return self._loader.load([self._selection[row] for row in rows])
+
+
+def join_columns(parts: Sequence[Columns]) -> Columns:
+    """The rows of several Columns one after another, with the columns that all of them have; nothing is loaded."""
+    names = [name for name in parts[0] if all(name in part for part in parts)]
+    origin = None
+    if all(part.origin is not None for part in parts):
+        origin = [text for part in parts for text in part.origin or ()]
+    on_demand = {name for part in parts if isinstance(part, LoadedColumns) for name in part.loaded}
+    tensors = {name: torch.cat([part[name] for part in parts]) for name in names if name not in on_demand}
+    if not on_demand:
+        return Columns(tensors, origin=origin)
+    loaders = {
+        name: JoinedRows(
+            [
+                part.rows_of(name) if isinstance(part, LoadedColumns) and name in part.loaded else part[name]
+                for part in parts
+            ]
+        )
+        for name in names
+        if name in on_demand
+    }
+    return LoadedColumns(tensors, loaders=loaders, origin=origin)

@@ -303,8 +303,7 @@ def _chunks(columns: Columns, flow: Flow, operations: Sequence[Operation]) -> Ch
     names = [name for name in ("image", "number", "category") if name in columns]
 
     def chunks() -> Iterator[Chunk]:
-        for start in range(0, columns.num_rows, size):
-            piece = {name: columns[name][start : start + size] for name in names}
+        for piece in _pieces(columns, names, size):
             values, categories = _inputs(piece, flow)
             values = values.to(torch.float64)
             for operation in chain:
@@ -312,6 +311,14 @@ def _chunks(columns: Columns, flow: Flow, operations: Sequence[Operation]) -> Ch
             yield values, categories
 
     return chunks
+
+
+def _pieces(columns: Columns, names: Sequence[str], size: int) -> Iterator[Mapping[str, Tensor]]:
+    if not columns.in_memory:
+        yield from columns.chunks(size)
+        return
+    for start in range(0, columns.num_rows, size):  # views, not copies
+        yield {name: columns[name][start : start + size] for name in names}
 
 
 def _folded(operations: Sequence[Operation]) -> list[Operation]:
@@ -328,7 +335,9 @@ def _folded(operations: Sequence[Operation]) -> list[Operation]:
 def _refuse_missing(columns: Columns, flow: Flow) -> None:
     if "number" not in columns:
         return
-    missing = columns["number"].isnan().sum(0)
+    missing = torch.zeros(flow.shape[0], dtype=torch.int64)
+    for piece in _pieces(columns, ["number"], max(1, CHUNK_ELEMENTS // max(flow.width, 1))):
+        missing += piece["number"].isnan().sum(0)
     if bool(missing.any()):
         worst = int(missing.argmax())
         raise DataError(

@@ -22,6 +22,7 @@ from lamina.core import draws
 from lamina.core.errors import ConfigError, DataError, unknown_name
 from lamina.data.columns import Columns, Data
 from lamina.data.config import DataConfig
+from lamina.data.decoded_ahead import join_columns
 
 # Usual names of splits in files and folders -> ours.
 SPLIT_NAMES: dict[str, str] = {
@@ -299,17 +300,16 @@ class _Pool:
                 whole = len(rows) == columns.num_rows and bool((rows == torch.arange(start, start + len(rows))).all())
                 return columns if whole else columns.take(rows - start)
             start += columns.num_rows
-        shared = [name for name in self.columns[0] if all(name in columns for columns in self.columns)]
+        if len(rows) == 0:
+            return self.columns[0].take(rows)
         parts = []
         start = 0
         for columns in self.columns:
             inside = (rows >= start) & (rows < start + columns.num_rows)
-            parts.append(columns.take(rows[inside] - start))
+            if bool(inside.any()):
+                parts.append(columns.take(rows[inside] - start))
             start += columns.num_rows
-        origin = None
-        if all(part.origin is not None for part in parts):
-            origin = [text for part in parts for text in part.origin or ()]
-        return Columns({name: torch.cat([part[name] for part in parts]) for name in shared}, origin=origin)
+        return join_columns(parts)
 
 
 def _check_config(config: DataConfig) -> None:

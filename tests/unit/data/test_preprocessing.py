@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 from lamina.core.errors import BundleError, ConfigError, DataError, ShapeError, UnknownNameError
 from lamina.data.columns import Columns, DataSpec, FieldSpec, column_spec
 from lamina.data.config import DataConfig
+from lamina.data.decoded_ahead import LoadedColumns, RowLoader
 from lamina.data.embedded import digits
 from lamina.data.preprocess.flow import Affine
 from lamina.data.preprocessing import Preprocessing, default_steps
@@ -96,6 +98,23 @@ def test_statistics_of_many_chunks_equal_those_of_one(monkeypatch: pytest.Monkey
     pieces = Preprocessing.fit(steps, columns, spec)
     for name, tensor in whole.tensors().items():
         torch.testing.assert_close(tensor, pieces.tensors()[name], rtol=1e-5, atol=1e-6)
+
+
+class _Stored(RowLoader):
+    def __init__(self, images: Tensor) -> None:
+        self.images, self.shape, self.dtype = images, tuple(images.shape), images.dtype
+
+    def load(self, rows: Sequence[int]) -> Tensor:
+        return self.images[list(rows)]
+
+
+def test_columns_loaded_on_demand_are_fitted_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns, spec = images(PIXELS)
+    monkeypatch.setattr("lamina.data.preprocessing.CHUNK_ELEMENTS", 50)
+    stored = LoadedColumns({}, loaders={"image": _Stored(PIXELS)}, max_bytes=1)
+    wanted = Preprocessing.fit(["scale", "standardise"], columns, spec).tensors()
+    for name, tensor in Preprocessing.fit(["scale", "standardise"], stored, spec).tensors().items():
+        torch.testing.assert_close(tensor, wanted[name])
 
 
 def test_a_table_is_imputed_encoded_and_standardised() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from torch import Tensor
 from lamina.core.errors import ConfigError, DataError, UnknownNameError
 from lamina.data.columns import Columns, Data, DataSpec, column_spec
 from lamina.data.config import DataConfig
+from lamina.data.decoded_ahead import LoadedColumns, RowLoader
 from lamina.data.splits import normalise_split_name, restore_split, split_data
 
 
@@ -226,3 +229,30 @@ def test_a_saved_split_is_made_again() -> None:
     assert again.spec == data.spec
     with pytest.raises(DataError, match="has row 100, but the data has 100 rows"):
         restore_split(given, {"train": torch.tensor([3, 100])})
+
+
+class _Stored(RowLoader):
+    """Rows that are not in memory: row i holds i."""
+
+    def __init__(self, start: int, size: int) -> None:
+        self.start, self.shape, self.dtype = start, (size, 2), torch.float32
+
+    def load(self, rows: Sequence[int]) -> Tensor:
+        return torch.tensor([[float(self.start + row)] * 2 for row in rows])
+
+
+def test_rows_that_are_loaded_on_demand_are_divided_without_loading() -> None:
+    data = make(LABELS, splits={"train": 60, "test": 40})
+    start = 0
+    for name, columns in data.splits.items():
+        tensors = {"label": columns["label"]}
+        data.splits[name] = LoadedColumns(
+            tensors, loaders={"number": _Stored(start, columns.num_rows)}, origin=columns.origin
+        )
+        start += columns.num_rows
+    made = split_data(data, DataConfig(split="random", test_fraction=0.2, limit=30), seed=0)
+    assert not made.splits["train"].in_memory
+    assert row_numbers(made) == {name: rows.tolist() for name, rows in made.rows.items()}
+    batch = made.splits["train"].batch(torch.tensor([3, 0]))
+    assert batch["number"][:, 0].long().tolist() == made.rows["train"][[3, 0]].tolist()
+    assert torch.equal(batch["label"], LABELS[made.rows["train"][[3, 0]]])
