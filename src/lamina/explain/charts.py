@@ -16,8 +16,8 @@ from typing import Final
 __all__ = ["Series", "bar_chart", "format_number", "line_chart", "nice_ticks"]
 
 WIDTH: Final = 640
-HEIGHT: Final = 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 14, 44
+HEIGHT: Final = 320
+_LEFT, _RIGHT, _TOP, _BOTTOM = 92, 16, 14, 52
 _DASHES: Final = ("", "7 3", "2 3", "9 3 2 3", "5 5", "1 4")
 _NUM_STYLES: Final = len(_DASHES)
 # Past this many points a series is thinned to the extremes of its stretches; more cannot be told apart on the page.
@@ -27,11 +27,12 @@ _MAX_MARKERS: Final = 60
 
 @dataclass(frozen=True)
 class Series:
-    """One named line: x and y of equal length; y may hold NaN and infinities."""
+    """One named line: x and y of equal length; y may hold NaN and infinities; `style` 0 to 5 says which look it has."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
+    style: int = 0
 
 
 def format_number(value: float) -> str:
@@ -109,6 +110,7 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: s
     if not finite:
         return ""
     x_low, x_high = min(x for x, _ in finite), max(x for line in series for x in line.x)
+    x_low = 0.0 if 0 <= x_low < 0.2 * x_high else x_low
     y_low, y_high = min(y for _, y in finite), max(y for _, y in finite)
     log = y_low > 0 and y_high / y_low > 100
     if not log:
@@ -121,7 +123,7 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: s
         y_low, y_high = 10.0 ** math.floor(math.log10(y_low)), 10.0 ** math.ceil(math.log10(y_high))
     horizontal = _Scale(x_low, x_high, _LEFT, WIDTH - _RIGHT)
     vertical = _Scale(y_low, y_high, HEIGHT - _BOTTOM, _TOP, log=log)
-    lines = [_line(line, number, horizontal, vertical) for number, line in enumerate(series)]
+    lines = [_line(line, horizontal, vertical) for line in series]
     body = [*_axes(horizontal, vertical, x_label=x_label, y_label=y_label + (" (log scale)" if log else "")), *lines]
     return _legend(series) + _svg(body, title=title, description=_describe(series))
 
@@ -132,20 +134,21 @@ def _axes(horizontal: _Scale, vertical: _Scale, *, x_label: str, y_label: str) -
     for value in vertical.ticks():
         y = vertical(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
-        parts.append(_text(format_number(value), _LEFT - 7, y + 4, anchor="end"))
+        parts.append(_text(format_number(value), _LEFT - 8, y + 5, anchor="end"))
     for value in horizontal.ticks():
         x = horizontal(value)
         parts.append(f'<line class="axis" x1="{x:.1f}" y1="{bottom}" x2="{x:.1f}" y2="{bottom + 4}"/>')
-        parts.append(_text(format_number(value), x, bottom + 17, anchor="middle"))
+        parts.append(_text(format_number(value), x, bottom + 21, anchor="middle"))
     parts.append(f'<path class="axis" fill="none" d="M{_LEFT} {_TOP}V{bottom}H{right}"/>')
     parts.append(_text(x_label, (_LEFT + right) / 2, HEIGHT - 8, anchor="middle", css="label"))
     middle = (_TOP + bottom) / 2
-    parts.append(_text(y_label, 13, middle, anchor="middle", css="label", rotate=-90))
+    parts.append(_text(y_label, 16, middle, anchor="middle", css="label", rotate=-90))
     return parts
 
 
-def _line(line: Series, number: int, horizontal: _Scale, vertical: _Scale) -> str:
-    style = number % _NUM_STYLES
+def _line(line: Series, horizontal: _Scale, vertical: _Scale) -> str:
+    style = line.style % _NUM_STYLES
+    prefix = f"{line.name}: " if line.name else ""
     parts: list[str] = []
     path: list[str] = []
     drawing = False
@@ -155,14 +158,14 @@ def _line(line: Series, number: int, horizontal: _Scale, vertical: _Scale) -> st
             drawing = True
             continue
         drawing = False
-        tip = escape(f"{line.name}: {format_number(y)} at {format_number(x)}")
+        tip = escape(f"{prefix}{format_number(y)} at {format_number(x)}")
         parts.append(f'<text class="fault" x="{horizontal(x):.1f}" y="{_TOP + 10}"><title>{tip}</title>✕</text>')
     dash = f' stroke-dasharray="{_DASHES[style]}"' if _DASHES[style] else ""
     parts.insert(0, f'<path class="line series-{style}" fill="none"{dash} d="{"".join(path)}"/>')
     if len(line.x) <= _MAX_MARKERS:
         for x, y in zip(line.x, line.y, strict=True):
             if math.isfinite(y):
-                tip = escape(f"{line.name}: {format_number(y)} at {format_number(x)}")
+                tip = escape(f"{prefix}{format_number(y)} at {format_number(x)}")
                 parts.append(
                     f'<circle class="dot series-{style}" cx="{horizontal(x):.1f}" cy="{vertical(y):.1f}" r="3">'
                     f"<title>{tip}</title></circle>"
@@ -206,15 +209,17 @@ def bar_chart(rows: Sequence[tuple[str, float]], *, title: str, unit: str = "") 
 
 def _legend(series: Sequence[Series]) -> str:
     items = []
-    for number, line in enumerate(series):
-        style = number % _NUM_STYLES
+    for line in series:
+        if not line.name:
+            continue
+        style = line.style % _NUM_STYLES
         dash = f' stroke-dasharray="{_DASHES[style]}"' if _DASHES[style] else ""
         swatch = (
             f'<svg class="swatch" viewBox="0 0 30 8" width="30" height="8" aria-hidden="true">'
             f'<path class="line series-{style}" d="M0 4H30"{dash}/></svg>'
         )
         items.append(f"<li>{swatch} {escape(line.name)}</li>")
-    return f'<ul class="legend">{"".join(items)}</ul>' if len(series) > 1 else ""
+    return f'<ul class="legend">{"".join(items)}</ul>' if items else ""
 
 
 def _describe(series: Sequence[Series]) -> str:
@@ -224,7 +229,8 @@ def _describe(series: Sequence[Series]) -> str:
         faults = len(line.y) - len(finite)
         if finite:
             sentences.append(
-                f"{line.name}: from {format_number(finite[0])} to {format_number(finite[-1])}, "
+                (f"{line.name}: " if line.name else "")
+                + f"from {format_number(finite[0])} to {format_number(finite[-1])}, "
                 f"lowest {format_number(min(finite))}, highest {format_number(max(finite))}"
                 + (f", {faults} values not finite" if faults else "")
             )

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 # Shown as a share of 1 in the documents, as per cent on the page.
-_SHARES: Final = ("accuracy", "precision", "recall", "f1", "top_")
+_SHARES: Final = ("accuracy", "precision", "recall", "f1", "top")
 _PREFERRED: Final = ("accuracy", "f1_macro", "cross_entropy", "mae", "mse", "r2")
 _MOST_CLASSES_IN_TABLE: Final = 32
 _MOST_PAIRS: Final = 12
@@ -155,7 +155,7 @@ def comparison(
         guess = {"accuracy": share}
         rows.append(_row("Always the most frequent class", *(show_metric(n, guess.get(n)) for n in names)))
     if comparable:
-        better = _better_baseline(own, baselines or {}, names[0])
+        better = _better_baseline(own, baselines or {}, names[0], num_rows=num_rows)
         if better:
             notes.append(better)
     else:
@@ -170,17 +170,27 @@ def comparison(
     }
 
 
-def _better_baseline(own: Mapping[str, float], baselines: Mapping[str, Any], name: str) -> str:
+def _better_baseline(own: Mapping[str, float], baselines: Mapping[str, Any], name: str, *, num_rows: int | None) -> str:
+    """Says so when a simple model is better, and whether so many rows can tell the two apart."""
     smaller = registry_better(name) == "min"
-    for found in baselines.get("baselines", ()):
-        value = found["metrics"].get(name)
-        if isinstance(value, int | float) and (value < own[name] if smaller else value > own[name]):
-            return (
-                f"{found['title']} does better than the network here ({show_metric(name, value)} against "
-                f"{show_metric(name, own[name])}): the simpler model is the one to use, or the network needs other "
-                "settings or more data."
-            )
-    return ""
+    scores = {
+        found["title"]: found["metrics"][name]
+        for found in baselines.get("baselines", ())
+        if isinstance(found["metrics"].get(name), int | float)
+    }
+    better = {title: value for title, value in scores.items() if (value < own[name] if smaller else value > own[name])}
+    if not better:
+        return ""
+    title = min(better, key=lambda t: better[t]) if smaller else max(better, key=lambda t: better[t])
+    value = better[title]
+    text = f"{title} does better than the network here: {show_metric(name, value)} against {show_metric(name, own[name])}. "
+    if (
+        name == "accuracy"
+        and num_rows
+        and wilson_interval(value, num_rows)[0] <= wilson_interval(own[name], num_rows)[1]
+    ):
+        return text + f"On {num_rows:,} rows such a difference can be chance: the 95 % intervals overlap."
+    return text + "Use the simpler model, or give the network other settings or more data."
 
 
 def registry_better(name: str) -> str:
@@ -210,7 +220,13 @@ def all_metrics(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
 
 # --- curves ---------------------------------------------------------------------------------------------------------
 
-_SPLIT_NAMES: Final = {"train": "training (since the last line)", "train_epoch": "training", "valid": "validation"}
+# Split in metrics.jsonl -> its name and look in a chart.
+_SPLITS: Final = {
+    "train_epoch": ("training", 0),
+    "valid": ("validation", 1),
+    "test": ("test", 2),
+    "train": ("training, mean since the last line", 5),
+}
 
 
 def curves(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -229,7 +245,12 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         if len(splits.get("train_epoch", ())) > 3 and name != "lr":
             splits = {split: points for split, points in splits.items() if split != "train"}
         series = [
-            Series(_SPLIT_NAMES.get(split, split), [x for x, _ in points], [y for _, y in points])
+            Series(
+                "" if name == "lr" else _SPLITS.get(split, (split, 3))[0],
+                [x for x, _ in points],
+                [y for _, y in points],
+                style=0 if name == "lr" else _SPLITS.get(split, (split, 3))[1],
+            )
             for split, points in splits.items()
         ]
         svg = line_chart(series, title=pretty(name), x_label="step", y_label=pretty(name))
