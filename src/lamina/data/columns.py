@@ -101,6 +101,10 @@ class Columns(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[name]
 
+    def __contains__(self, name: object) -> bool:
+        # Mapping's own would fetch the column, which a subclass may have to load.
+        return any(name == known for known in self)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
 
