@@ -197,7 +197,7 @@ def registry_better(name: str) -> str:
     """`min` or `max`: which way a metric gets better."""
     if name in registry.names("metric"):
         return str(registry.describe("metric", name).capabilities.get("better", "max"))
-    return "min" if "loss" in name or "error" in name else "max"
+    return "min" if any(part in name for part in ("loss", "error", "entropy", "mse", "mae")) else "max"
 
 
 def all_metrics(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
