@@ -39,9 +39,11 @@ class Reader(ABC):
 
     Attributes:
         name: Under which it is registered.
+        makes: Roles of the columns that it makes: a stated `data.shape` leaves only readers of images to choose from.
     """
 
     name: str
+    makes: tuple[Role, ...] = ()
 
     @abstractmethod
     def sniff(self, source: Source) -> Guess:
@@ -72,16 +74,20 @@ def split_of(name: str) -> str | None:
 
 
 def split_of_file(file: SourceFile, source: Source) -> str:
-    """The split of a file from its name, else from the folders on its way, else from the source's name; `all` without a hint.
-
-    The name of a folder that was given as the source counts only if it is a split's name and nothing else, because
-    `my_test/` is a likelier name for an experiment than for a test split.
-    """
-    parts = PurePosixPath(file.name).parts
-    for part in reversed(parts):
+    """The split of a file from its name, else from the folders on its way, else from the source's name; `all` without a hint."""
+    for part in reversed(PurePosixPath(file.name).parts):
         found = split_of(part)
         if found is not None:
             return found
+    return split_of_source(source)
+
+
+def split_of_source(source: Source) -> str:
+    """The split that the name of a whole source speaks of; `all` without a hint.
+
+    The name of a folder counts only if it is a split's name and nothing else, because `my_test/` is a likelier name for
+    an experiment than for a test split.
+    """
     if source.is_folder:
         return _HINTS.get(source.name.casefold(), "all")
     return split_of(source.name) or "all"
@@ -111,6 +117,12 @@ class Labels(NamedTuple):
         classes = order_classes(names)
         index = {name: number for number, name in enumerate(classes)}
         return Labels(torch.tensor([index[name] for name in names], dtype=torch.int64), classes)
+
+    def indexed(self, names: Sequence[str]) -> Tensor:
+        """The labels as indices of other names, of which these are a subset: int64 (N,)."""
+        index = {name: number for number, name in enumerate(names)}
+        mapped: Tensor = torch.tensor([index[name] for name in self.names], dtype=torch.int64)[self.codes]
+        return mapped
 
     @staticmethod
     def of_integers(values: NDArray[np.integer]) -> Labels:
@@ -170,13 +182,13 @@ class ImageSplit:
         images: uint8 or float32 (N, C, H, W), or what loads them on demand.
         labels: None where the files have none.
         origin: Where each row came from.
-        columns: Further columns: name -> (tensor, role, names of its values).
+        groups: Further columns of names with the role `group`.
     """
 
     images: Tensor | RowLoader
     labels: Labels | None
     origin: Sequence[str]
-    columns: dict[str, tuple[Tensor, Role, tuple[str, ...] | None]] = field(default_factory=dict)
+    groups: dict[str, Labels] = field(default_factory=dict)
 
 
 def image_data(
@@ -188,17 +200,21 @@ def image_data(
     notes: Sequence[str] = (),
     classes: Sequence[str] | None = None,
     resize: Literal["crop"] | None = None,
+    maximum: float | None = None,
+    max_bytes: int = 1 << 30,
 ) -> Data:
     """Data from image splits: one class list for all, one shape and dtype checked, splits in the usual order.
 
     Args:
         classes: Names in the order that the files give; default: those that occur, ordered by `order_classes`.
+        resize, maximum: As in ColumnSpec.
+        max_bytes: How much of images that are loaded on demand may be asked for at once.
 
     Raises:
         DataError: There are no rows, the splits' images differ in shape, or rows were all left out.
     """
     faults = faults or FaultList()
-    used = {name: splits[name] for name in sorted(splits, key=_split_rank) if len(splits[name].images)}
+    used = {name: splits[name] for name in order_splits(splits) if len(splits[name].images)}
     if not used:
         raise no_rows(source, faults)
     shapes = {name: tuple(split.images.shape[1:]) for name, split in used.items()}
@@ -212,29 +228,29 @@ def image_data(
     names = tuple(classes or ()) or order_classes(
         n for s in used.values() if s.labels is not None for n in s.labels.names
     )
-    index = {name: number for number, name in enumerate(names)}
     columns: dict[str, Columns] = {}
     specs: dict[str, ColumnSpec] = {}
     for name, split in used.items():
         tensors: dict[str, Tensor] = {}
         if split.labels is not None:
-            mapping = torch.tensor([index[label] for label in split.labels.names], dtype=torch.int64)
-            tensors["label"] = mapping[split.labels.codes]
+            tensors["label"] = split.labels.indexed(names)
             specs["label"] = column_spec("label", tensors["label"], classes=names)
-        for key, (tensor, role, values) in split.columns.items():
-            tensors[key] = tensor
-            specs[key] = column_spec(role, tensor, classes=values)
+        for key, groups in split.groups.items():
+            values = order_classes(n for s in used.values() if key in s.groups for n in s.groups[key].names)
+            tensors[key] = groups.indexed(values)
+            specs[key] = column_spec("group", tensors[key], classes=values)
         images = split.images
         specs["image"] = ColumnSpec(
             role="image",
             dtype=str(images.dtype).removeprefix("torch."),
             shape=tuple(images.shape[1:]),
             resize=resize,
+            maximum=maximum,
         )
         if isinstance(images, Tensor):
             columns[name] = Columns({"image": images, **tensors}, origin=split.origin)
         else:
-            columns[name] = LoadedColumns(tensors, loaders={"image": images}, origin=split.origin)
+            columns[name] = LoadedColumns(tensors, loaders={"image": images}, origin=split.origin, max_bytes=max_bytes)
     spec = DataSpec(
         columns={key: specs[key] for key in ("image", *(k for k in specs if k != "image"))},
         num_rows={name: split.num_rows for name, split in columns.items()},
@@ -264,5 +280,6 @@ def fault_text(fault: Fault) -> str:
     return f"{', '.join(place)}: {fault.message}" if place else fault.message
 
 
-def _split_rank(name: str) -> tuple[int, str]:
-    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+def order_splits(names: Iterable[str]) -> list[str]:
+    """Split names in the usual order: train, valid, test, then others."""
+    return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))

@@ -1,0 +1,200 @@
+"""`load_data`: a path, the name of an embedded dataset, arrays, a data frame or a torch Dataset -> Data.
+
+Which reader understands a path is decided by what the files hold: every registered reader says how sure it is and why.
+`data.reader` decides instead. What was understood stands in `Data.notes`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lamina.core import registry
+from lamina.core.errors import DataError, DtypeError
+from lamina.data import readers
+from lamina.data.columns import Columns, Data
+from lamina.data.config import DataConfig
+from lamina.data.readers.arrays import (
+    Pair,
+    as_array,
+    data_from_arrays,
+    pair_from_dataset,
+    pair_from_tuple,
+    pairs_from_mapping,
+)
+from lamina.data.readers.base import Guess, Reader
+from lamina.data.readers.sources import Source, missing_path
+
+# Two readers whose confidence differs by less than this are both named in the notes.
+_CLOSE: Final = 0.1
+_LEAST: Final = 0.2
+# Columns larger than this are fingerprinted by rows spread over them, not by every byte.
+_WHOLE_BYTES: Final = 1 << 30
+
+
+def load_data(source: Any, *, config: DataConfig | None = None, **fields: Any) -> Data:
+    """Read data from wherever it is.
+
+    Args:
+        source: A path (file, folder, archive), the name of an embedded dataset, `(X, y)`, a mapping of splits to `(X, y)`
+            or of names to arrays, a pandas DataFrame, a torch Dataset, or Data (returned as it is).
+            A name that is both an embedded dataset and a path means the dataset; `./name` means the path.
+        config: The `data` section of a recipe.
+        fields: Fields of it to change, such as `label="digit"` or `shape=(28, 28)`.
+
+    Returns:
+        Data with the splits as they were found, not yet divided; `notes` say how the source was understood.
+
+    Raises:
+        DataError: There is nothing at the path, no reader understands it, or rows cannot be used (unless
+            `on_fault="skip"`, which leaves them out and lists them in `Data.faults`).
+        ConfigError: A field does not exist or has a wrong value.
+
+    Example:
+        >>> load_data("digits").splits["all"]["image"].shape
+        torch.Size([1797, 1, 8, 8])
+    """
+    config = DataConfig(**{**(config.values() if config is not None else {}), **fields})
+    if isinstance(source, Data):
+        return source
+    data = _from_name_or_path(source, config) if isinstance(source, str | Path) else _from_objects(source, config)
+    _stop_at_faults(data, config)
+    if not data.fingerprint:
+        data.fingerprint = fingerprint(data.splits)
+    return data
+
+
+def _from_name_or_path(source: str | Path, config: DataConfig) -> Data:
+    embedded = _embedded_names()
+    if isinstance(source, str) and source in embedded:
+        data = cast("Callable[[DataConfig], Data]", registry.lookup("dataset", source).target)(config)
+        data.source = data.source or source
+        if Path(source).exists():
+            data.notes.append(
+                f"There is also a path {source!r}; this is the embedded dataset. ./{source} means the path."
+            )
+        return data
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise missing_path(path, also=embedded)
+    return read_path(path, config)
+
+
+def _embedded_names() -> list[str]:
+    if not registry.INDEX_FILE.exists():  # a source tree in which nobody has made the index yet
+        for name in ("embedded", "generators"):
+            importlib.import_module(f"lamina.data.{name}")
+    return registry.names("dataset")
+
+
+def read_path(path: Path, config: DataConfig) -> Data:
+    """Read a path with the reader that is surest of it, or with the one that `data.reader` names."""
+    opened = Source(path, max_bytes=config.max_memory_mb << 20)
+    if config.reader is not None:
+        entry = registry.lookup("reader", config.reader, where="data.reader")
+        reader = cast("Callable[[], Reader]", entry.target)()
+        data = reader.read(opened, config)
+        data.notes.insert(0, f"Read with {config.reader}, as said (data.reader).")
+        return data
+    guesses = sniff_all(opened)
+    if config.shape is not None:
+        # A stated image shape rules out everything that does not make images.
+        guesses = [pair for pair in guesses if "image" in pair[0].makes] or guesses
+    best, guess = guesses[0]
+    if guess.confidence < _LEAST:
+        raise _not_understood(opened, guesses)
+    data = best.read(opened, config)
+    data.notes.insert(0, f"Read with {best.name}: {guess.reason}.")
+    for other, also in guesses[1:]:
+        if also.confidence > max(_LEAST, guess.confidence - _CLOSE):
+            data.notes.append(f"It could also be read with data.reader={other.name}: {also.reason}.")
+    return data
+
+
+def sniff_all(source: Source) -> list[tuple[Reader, Guess]]:
+    """Every registered reader with its guess, the surest first (by name where equally sure)."""
+    for found in pkgutil.iter_modules(readers.__path__, f"{readers.__name__}."):
+        importlib.import_module(found.name)  # all of them are asked, so all must be registered, index or not
+    known = [cast("Callable[[], Reader]", registry.lookup("reader", name).target)() for name in registry.names("reader")]
+    guesses = [(reader, reader.sniff(source)) for reader in known]
+    return sorted(guesses, key=lambda pair: (-pair[1].confidence, pair[0].name))
+
+
+def _not_understood(source: Source, guesses: list[tuple[Reader, Guess]]) -> DataError:
+    names = ", ".join(file.name for file in source.files[:5]) or "no files"
+    reasons = "; ".join(f"{reader.name}: {guess.reason}" for reader, guess in guesses)
+    return DataError(
+        f"No reader understands what is there: {names}{', …' if len(source.files) > 5 else ''}.",
+        where=str(source),
+        accepts=reasons,
+        mend="choose a reader with data.reader=…; `lamina list readers` says what each one reads",
+    )
+
+
+def _from_objects(source: Any, config: DataConfig) -> Data:
+    notes: list[str] = []
+    kind = type(source).__name__
+    classes: tuple[str, ...] | None = None
+    if isinstance(source, Dataset):
+        pair, classes = pair_from_dataset(source, max_bytes=config.max_memory_mb << 20)
+        pairs = {"all": pair}
+    elif isinstance(source, tuple):
+        pairs = {"all": pair_from_tuple(source, where="data")}
+    elif isinstance(source, Mapping):
+        pairs, classes = pairs_from_mapping(source, config=config, notes=notes)
+    elif hasattr(source, "__array__") or isinstance(source, Tensor):
+        pairs = {"all": Pair(as_array(source, where="data"), None)}
+    else:
+        raise DtypeError(
+            f"Data cannot be made from a {kind}.",
+            where="load_data, argument `source`",
+            accepts="a path, the name of an embedded dataset, (X, y), {'train': (X, y)}, named arrays, a DataFrame, a torch Dataset",
+            mend="convert it to arrays: (X, y)",
+        )
+    return data_from_arrays(pairs, config, reader="arrays", source=kind, notes=notes, classes=classes)
+
+
+def _stop_at_faults(data: Data, config: DataConfig) -> None:
+    stopping = [fault for fault in data.faults if fault.stops]
+    if not stopping or config.on_fault == "skip":
+        return
+    first = stopping[0]
+    place = first.file + (f", row {first.row}" if first.row is not None else "")
+    place += f", column {first.column!r}" if first.column is not None else ""
+    others = f" There are {len(stopping)} faults in all." if len(stopping) > 1 else ""
+    value = f" (it is {first.value!r})" if first.value is not None else ""
+    raise DataError(
+        f"{first.message[:1].upper()}{first.message[1:].rstrip('.')}{value}.{others}",
+        where=place,
+        accepts="files without faults, or data.on_fault=skip",
+        mend=f"`lamina data {data.source}` lists them all; correct the file, or leave such rows out with data.on_fault=skip",
+    )
+
+
+def fingerprint(splits: Mapping[str, Columns]) -> str:
+    """sha256 (hexadecimal) over the splits' names, columns, shapes and values.
+
+    Of a column beyond 1 GiB, or one that is loaded on demand, 4,096 rows spread evenly stand for all.
+    """
+    digest = hashlib.sha256()
+    for split in sorted(splits):
+        columns = splits[split]
+        digest.update(f"{split}:{columns.num_rows}".encode())
+        spread = torch.linspace(0, max(columns.num_rows - 1, 0), min(columns.num_rows, 4096)).long()
+        sample = {} if columns.in_memory else columns.batch(spread)
+        for name in sorted(columns):
+            tensor = sample[name] if name in sample else columns[name]
+            if tensor.nbytes > _WHOLE_BYTES:
+                tensor = tensor[spread]
+            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+            for part in tensor.split(4096):
+                digest.update(part.contiguous().view(torch.uint8).numpy() if part.ndim else b"")
+    return digest.hexdigest()
