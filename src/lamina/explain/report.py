@@ -17,6 +17,7 @@ from typing import Any, Final
 import jinja2
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from lamina import __version__
 from lamina.core.config import flatten
@@ -24,6 +25,7 @@ from lamina.core.errors import LaminaError
 from lamina.core.files import write_atomic
 from lamina.core.run import RunFolder
 from lamina.explain import report_sections as sections
+from lamina.explain.charts import format_number
 from lamina.explain.pictures import heat_picture
 from lamina.explain.report_network import network_sections, wrong_section
 
@@ -129,7 +131,7 @@ def collect(folder: RunFolder) -> dict[str, Any]:
         content["per_class"] = sections.class_table(matrix, labels, split=split)
     for column, groups in (details.get("groups") or {}).items():
         content["groups"] = sections.group_table(groups, column=column, split=split)
-    content["wrong"] = wrong_section(folder.path, split=split)
+    content["wrong"] = wrong_section(folder.path)
     try:
         content.update(network_sections(folder))
     except LaminaError as error:
@@ -174,7 +176,7 @@ def _subtitle(values: Mapping[str, Any], result: Mapping[str, Any] | None, envir
     if result is not None:
         parts.append(f"{result.get('epochs', 0):,} epochs, {result.get('steps', 0):,} steps")
         if result.get("seconds"):
-            parts.append(f"{sections.format_number(float(result['seconds']))} s of training")
+            parts.append(f"{format_number(float(result['seconds']))} s of training")
     parts.append(f"seed {values.get('seed', 0)}")
     if environment.get("created"):
         parts.append(str(environment["created"]))
@@ -191,6 +193,7 @@ def _marked(section: dict[str, Any] | None, key: str) -> dict[str, Any] | None:
     return {**section, key: Markup(section[key])} if section is not None else None  # noqa: S704 - escaped in charts
 
 
-def _shares(matrix: Sequence[Sequence[int]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _shares(matrix: Sequence[Sequence[int]]) -> NDArray[np.float64]:
     counts = np.asarray(matrix, dtype=np.float64)
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+    shares: NDArray[np.float64] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+    return shares

@@ -12,11 +12,17 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from torch import nn
 
+from lamina.core.errors import RunError
+from lamina.core.run import RunFolder
 from lamina.core.strict_json import parse_json
 from lamina.explain.charts import format_number
+from lamina.explain.layers import summarise
 from lamina.explain.pictures import photo, signed_picture
+from lamina.explain.report_sections import percent
+from lamina.explain.views import Subject, example_inputs
+from lamina.tasks.bundle import Bundle, load_bundle
 
-__all__ = ["first_layer", "wrong_section"]
+__all__ = ["first_layer", "layers_section", "network_sections", "wrong_section"]
 
 _MOST_PICTURES: Final = 36
 _MOST_KERNELS: Final = 64
@@ -26,49 +32,71 @@ _MOST_BYTES: Final = 64 << 20
 Row = dict[str, Any]
 
 
-def wrong_section(run: Path, *, split: str) -> dict[str, Any] | None:
-    """The judged rows that the network got most wrong, as the run kept them.
+def wrong_section(run: Path) -> dict[str, Any] | None:
+    """The judged rows that the network got most wrong, as the run kept them (see `lamina.tasks.mistakes`).
 
-    Reads `examples.json` (a list of `true`, `predicted`, `probability`, `row`, `origin`) and `examples.safetensors` with
-    their `image` (N, C, H, W), uint8.
+    Raises:
+        RunError: `examples.json` is not what Lamina writes.
     """
-    document, tensors = run / "examples.json", run / "examples.safetensors"
-    if not document.is_file() or document.stat().st_size > _MOST_BYTES:
+    document = run / "examples.json"
+    if not document.is_file():
         return None
-    parsed = parse_json(document.read_bytes(), where=str(document), mend="train again", max_bytes=_MOST_BYTES)
-    items = parsed.get("examples", [])
-    images = _images(tensors)
-    caption = f"Rows of the {split} split on which the network was wrong and most sure of it."
+    parsed = parse_json(
+        document.read_bytes()[: _MOST_BYTES + 1],
+        where=str(document),
+        mend="remove the file",
+        max_bytes=_MOST_BYTES,
+        error=RunError,
+    )
+    items = [item for item in parsed.get("examples", ()) if isinstance(item, dict)][:_MOST_PICTURES]
     if not items:
         return None
-    if images is not None and len(images) >= len(items):
+    numbers = any("error" in item for item in items)
+    split = parsed.get("split", "judged")
+    what = "with the largest errors" if numbers else "on which the network was wrong and most sure of it"
+    caption = f"Rows of the {split} split {what}."
+    images = _images(run / "examples.safetensors")
+    if images is not None and len(images) >= len(items) and not numbers:
         pictures = [
             {
                 "picture": photo(image),
                 "true": item.get("true"),
                 "predicted": item.get("predicted"),
-                "probability": f"{100 * float(item.get('probability', 0.0)):.1f} %",
+                "probability": _sureness(item),
                 "row": item.get("row"),
                 "origin": item.get("origin") or f"row {item.get('row')}",
             }
-            for item, image in zip(items[:_MOST_PICTURES], images, strict=False)
+            for item, image in zip(items, images, strict=False)
         ]
         return {"caption": caption, "pictures": pictures}
-    head = ["Row", "True", "Predicted", "Sureness"]
     rows = [
         {
             "cells": [
-                item.get("origin") or item.get("row"),
-                item.get("true"),
-                item.get("predicted"),
-                f"{100 * float(item['probability']):.1f} %" if "probability" in item else "",
+                item.get("origin") or f"row {item.get('row')}",
+                _value(item.get("true")),
+                _value(item.get("predicted")),
+                _value(item.get("error")) if numbers else _sureness(item),
             ],
             "css": "",
             "wide": None,
         }
-        for item in items[:_MOST_PICTURES]
+        for item in items
     ]
-    return {"caption": caption, "head": head, "rows": rows, "numeric": (3,)}
+    last = "Error in standard deviations" if numbers else "Sureness"
+    return {"caption": caption, "head": ["Row", "True", "Predicted", last], "rows": rows, "numeric": (3,)}
+
+
+def _sureness(item: dict[str, Any]) -> str:
+    probability = item.get("probability")
+    return percent(probability, 1) if isinstance(probability, int | float) else ""
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, int | float):
+        return format_number(float(value))
+    if isinstance(value, list):
+        return ", ".join(_value(part) for part in value)
+    return "" if value is None else str(value)
 
 
 def _images(path: Path) -> NDArray[np.uint8] | None:
@@ -164,5 +192,81 @@ def _weight_table(weight: torch.Tensor, features: tuple[str, ...], outputs: tupl
     }
 
 
-def network_sections(folder):
-    return {}
+# --- from the bundle -----------------------------------------------------------------------------------------------
+
+
+def network_sections(folder: RunFolder) -> dict[str, Any]:
+    """`layers`, and `kernels` or `weights`, of the run's bundle; nothing where the run has none yet.
+
+    Raises:
+        BundleError: The bundle is damaged.
+    """
+    if not folder.bundle_folder.is_dir():
+        return {}
+    bundle = load_bundle(folder.bundle_folder)
+    preprocessing = bundle.pipeline.preprocessing
+    subject = Subject(bundle.model, spec=preprocessing.spec, preprocessing=preprocessing)
+    sections = first_layer(
+        bundle.model,
+        image_shape=_image_shape(bundle),
+        classes=bundle.spec.classes,
+        features=_feature_names(bundle),
+    )
+    return {**sections, "layers": layers_section(summarise(bundle.model, example_inputs(subject)))}
+
+
+def _image_shape(bundle: Bundle) -> tuple[int, int, int] | None:
+    """Shape of the images, unless a step has mixed their pixels."""
+    column = bundle.spec.columns.get("image")
+    mixed = any(step.name == "pca" for step in bundle.pipeline.preprocessing.steps)
+    if column is None or mixed or len(column.shape) != 3 or min(column.shape) < 1:
+        return None
+    channels, height, width = column.shape
+    return channels, height, width
+
+
+def _feature_names(bundle: Bundle) -> tuple[str, ...]:
+    column = bundle.pipeline.preprocessing.spec.columns.get("features")
+    return tuple(field.name for field in column.fields) if column is not None else ()
+
+
+def layers_section(document: dict[str, Any]) -> dict[str, Any]:
+    """The document of the view `layers` as a table of the page."""
+    rows = [
+        {
+            "cells": [
+                layer["name"] + (" (again)" if layer["is_repeat"] else ""),
+                layer["type"],
+                _shape(layer["output_shape"]),
+                f"{layer['num_parameters']:,}",
+                f"{layer['num_buffers']:,}",
+                f"{layer['flops']:,}",
+                _shape(layer["receptive_field"]),
+                layer["how"],
+            ],
+            "css": "",
+            "wide": 7,
+        }
+        for layer in document["layers"]
+    ]
+    statistics = f" and {document['num_buffers']:,} running statistics" if document["num_buffers"] else ""
+    return {
+        "summary": f"{document['num_parameters']:,} learned parameters{statistics} in "
+        f"{document['num_weighted_layers']} layers with weights; {document['flops']:,} floating-point operations "
+        f"for one row ({document['flops_counted']}).",
+        "caption": "Layers in the order in which they run; what one element of the output can see of the input's side",
+        "head": ["Layer", "Type", "Output", "Parameters", "Statistics", "FLOPs", "Sees", "How the size came about"],
+        "rows": rows,
+        "numeric": (3, 4, 5, 6),
+    }
+
+
+def _shape(value: Any) -> str:
+    """`[1, 6, 24, 24]` as 1×6×24×24; several shapes one after another."""
+    if value is None:
+        return ""
+    if not isinstance(value, list):
+        return str(value)
+    if any(isinstance(part, list) for part in value):
+        return ", ".join(_shape(part) for part in value)
+    return "×".join(str(part) for part in value)

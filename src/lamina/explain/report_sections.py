@@ -55,16 +55,21 @@ def is_share(name: str) -> bool:
     return name.startswith(_SHARES)
 
 
+def percent(share: float, digits: int) -> str:
+    """A share of 1 in per cent; the space does not break."""
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
 def show_metric(name: str, value: Any) -> str:
-    """A metric's value for people: shares as per cent, the rest with four digits.
+    r"""A metric's value for people: shares as per cent, the rest with four digits.
 
     >>> show_metric("accuracy", 0.97776), show_metric("mae", 2.34567)
-    ('97.78 %', '2.346')
+    ('97.78\xa0%', '2.346')
     """
     if not isinstance(value, int | float):
         return "" if value is None else str(value)
     if is_share(name) and math.isfinite(value):
-        return f"{100 * value:.2f} %"
+        return percent(value, 2)
     return format_number(float(value))
 
 
@@ -109,13 +114,13 @@ def headline(metrics: Mapping[str, Any], *, num_rows: int | None) -> str:
     seen = {"test": "that it had never seen", "valid": "that it did not learn from", "train": "that it learned from"}
     rows = f"On {num_rows:,} {split} rows {seen.get(split, '')}" if num_rows else f"On the {split} split"
     if "accuracy" in values:
-        text = f"{rows}, the network is right for {100 * values['accuracy']:.2f} %"
+        text = f"{rows}, the network is right for {percent(values['accuracy'], 2)}"
         if num_rows:
             low, high = wilson_interval(values["accuracy"], num_rows)
-            text += f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+            text += f" (95\N{NO-BREAK SPACE}% interval {percent(low, 1)} to {percent(high, 1)})"
         return text + "."
     if "mae" in values:
-        tail = f" and explains {100 * values['r2']:.1f} % of the variance" if "r2" in values else ""
+        tail = f" and explains {percent(values['r2'], 1)} of the variance" if "r2" in values else ""
         return f"{rows}, the prediction is off by {format_number(values['mae'])} on average{tail}."
     return ""
 
@@ -312,7 +317,7 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], *, split: 
         "picture": picture,
         "alt": f"Confusion matrix of {len(labels)} classes; {wrong} of {sum(supports)} rows are off the diagonal",
         "pairs": [
-            _row(labels[index], labels[column], count, f"{100 * count / max(supports[index], 1):.1f} %")
+            _row(labels[index], labels[column], count, percent(count / max(supports[index], 1), 1))
             for count, index, column in pairs
         ],
     }
@@ -331,9 +336,9 @@ def class_table(matrix: Sequence[Sequence[int]], labels: Sequence[str], *, split
         hits = matrix[index][index]
         support = sum(matrix[index])
         called = sum(row[index] for row in matrix)
-        precision = f"{100 * hits / called:.1f} %" if called else "never predicted"
-        recall = f"{100 * hits / support:.1f} %" if support else "no rows"
-        score = f"{100 * 2 * hits / (called + support):.1f} %" if called + support else ""
+        precision = percent(hits / called, 1) if called else "never predicted"
+        recall = percent(hits / support, 1) if support else "no rows"
+        score = percent(2 * hits / (called + support), 1) if called + support else ""
         rows.append(_row(label, support, precision, recall, score))
     return {"caption": f"On the {split} split", "rows": rows}
 

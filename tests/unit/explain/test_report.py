@@ -71,7 +71,10 @@ def add_details(run: RunFolder) -> None:
             "leaks": [{"message": "2 rows stand in train and test"}],
             "faults": [],
         },
-        "examples.json": {"examples": [{"true": "cat", "predicted": LABELS[1], "probability": 0.99, "row": 7}]},
+        "examples.json": {
+            "split": "test",
+            "examples": [{"true": "cat", "predicted": LABELS[1], "probability": 0.99, "row": 7}],
+        },
     }
     for name, document in write.items():
         (run.path / name).write_text(json.dumps(document), encoding="utf-8")
@@ -230,11 +233,17 @@ def test_many_classes_become_a_picture() -> None:
     assert len(found["pairs"]) == 12
 
 
+def test_confused_pairs_leave_out_what_was_right() -> None:
+    found = sections.confusion(MATRIX, LABELS, split="test", picture="")
+    assert [row["cells"][:3] for row in found["pairs"]] == [["cat", LABELS[1], 2], ["dog", "cat", 1]]
+    assert found["rows"][0]["cells"][0] == {"count": 18, "level": 5, "right": True}
+
+
 def test_per_class_scores_follow_from_the_matrix() -> None:
     rows = sections.class_table(MATRIX, LABELS, split="test")["rows"]
-    assert rows[0]["cells"] == ["cat", 20, "94.7 %", "90.0 %", "92.3 %"]
+    assert rows[0]["cells"] == ["cat", 20, "94.7\xa0%", "90.0\xa0%", "92.3\xa0%"]
     never = sections.class_table([[2, 0], [3, 0]], ["a", "b"], split="test")["rows"]
-    assert never[1]["cells"] == ["b", 3, "never predicted", "0.0 %", "0.0 %"]
+    assert never[1]["cells"] == ["b", 3, "never predicted", "0.0\xa0%", "0.0\xa0%"]
 
 
 def test_a_better_score_is_larger_or_smaller() -> None:
@@ -252,6 +261,9 @@ def test_baselines_of_another_split_are_not_compared() -> None:
     found = sections.comparison("Net", {"test/accuracy": 0.5}, baselines=baselines, matrix=None, num_rows=20)
     assert found is not None
     assert len(found["rows"]) == 1
+    assert found["notes"] == [
+        "Baselines were not fitted for this run; `lamina report RUN --baselines` fits and adds them."
+    ]
 
 
 def test_learning_curves_say_whether_more_data_helped() -> None:
