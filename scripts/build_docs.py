@@ -54,8 +54,10 @@ def walk(tokens: list[Token]) -> Iterator[Token]:
 
 
 def page_names() -> list[str]:
-    """Index first, then by name."""
-    return sorted((path.stem for path in DOCS.glob("*.md")), key=lambda name: (name != "index", name))
+    """The index, then the pages in the order in which it links to them, then others by name."""
+    linked = re.findall(r"\((\w[\w-]*)\.md\)", (DOCS / "index.md").read_text(encoding="utf-8"))
+    order = {name: position for position, name in enumerate(["index", *linked])}
+    return sorted((path.stem for path in DOCS.glob("*.md")), key=lambda name: (order.get(name, len(order)), name))
 
 
 def convert(text: str, *, where: str, faults: list[str]) -> tuple[str, str]:
