@@ -363,7 +363,8 @@ class OneCycleSchedule(Schedule):
         if step <= self.peak_step and self.peak_step > 0:
             return self._between(self.start, 1.0, step / self.peak_step)
         peak = max(self.peak_step, 0.0)  # fewer than two rising steps: begin at the peak
-        return self._between(1.0, self.end, (step - peak) / max(self.body_steps - 1 - peak, 1.0))
+        span = self.body_steps - 1 - peak
+        return self._between(1.0, self.end, (step - peak) / span if span > 0 else 0.0)
 
     def _between(self, begin: float, end: float, share: float) -> float:
         if self.is_cosine:
