@@ -30,7 +30,8 @@ from lamina.nn.dropout import DropoutKeys
 from lamina.optim.create import create_optimizer
 from lamina.optim.schedules import Schedule, create_schedule
 from lamina.tasks.base import GradientUpdate, Stage, Task
-from lamina.tasks.pipeline import Evaluation, evaluate
+from lamina.tasks.bundle import Bundle
+from lamina.tasks.pipeline import Evaluation, Pipeline, evaluate
 from lamina.train.callbacks import Callback, Callbacks
 from lamina.train.checkpoints import (
     Snapshot,
@@ -43,12 +44,14 @@ from lamina.train.checkpoints import (
     unpack_optimizer,
     write_checkpoint,
 )
-from lamina.train.compiled import CompiledExecutor, choose_executor
+from lamina.train.compiled import CompiledExecutor
+from lamina.train.compiled_rule import choose_executor
 from lamina.train.config import TrainingConfig
 from lamina.train.eager import EagerExecutor, Segment, StepTools
 from lamina.train.ema import WeightAverage
 from lamina.train.journal import Journal, RunningMeans
 from lamina.train.nonfinite import non_finite_weight
+from lamina.train.outcome import make_bundle, write_outcome
 from lamina.train.prepare import Prepare
 from lamina.train.randomness import pack_generators, seed_generators, unpack_generators
 
@@ -94,6 +97,8 @@ class TrainResult:
         seconds, samples_per_s: Of this process's training steps alone.
         best_step: The step whose weights the model has now.
         choices: What `auto` chose, and why.
+        stopped_early: By patience or a callback.
+        bundle: What can be taken away; None for models and tasks that are not registered.
     """
 
     metrics: dict[str, float]
@@ -105,6 +110,7 @@ class TrainResult:
     best_step: int
     choices: dict[str, Choice]
     stopped_early: bool = False
+    bundle: Bundle | None = None
 
 
 class Trainer:
@@ -646,14 +652,17 @@ class Trainer:
         if self._best_weights is not None:
             self.model.load_state_dict(self._best_weights)
             self._average = None
+        self.model.eval()
+        pipeline = Pipeline(self.model, self.task, self.preprocessing, self.data.spec)
         metrics = dict(self.best.metrics)
         evaluations: dict[str, Evaluation] = {}
+        if any(name.startswith("valid/") for name in metrics):
+            pipeline.choose_thresholds(self.data.splits["valid"])
         for split in ("valid", "test"):
             columns = self.data.splits.get(split)
             if columns is not None and columns.num_rows:
                 evaluations[split] = self._evaluate(columns)
                 metrics.update({f"{split}/{name}": value for name, value in evaluations[split].metrics.items()})
-        self.model.eval()
         result = TrainResult(
             metrics=metrics,
             evaluations=evaluations,
@@ -664,7 +673,10 @@ class Trainer:
             best_step=self.best.step or self.cursor.step,
             choices=self.choices,
             stopped_early=self._patience_spent() or self.callbacks.stop_wanted,
+            bundle=make_bundle(self, pipeline, metrics),
         )
+        if self.run_dir is not None:
+            write_outcome(self.run_dir, pipeline, result, self)
         self.callbacks.on_fit_end(self, result)
         return result
 
