@@ -1,0 +1,211 @@
+"""Tables read as a bundle's data were: features found by name or place, categories and classes matched by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lamina.core.errors import DataError, nearest
+from lamina.data.columns import Columns, Data, DataSpec, Fault, FieldSpec
+from lamina.data.readers.base import FaultList, RowNames
+from lamina.data.table_roles import NO_GROUP, plain_texts
+from lamina.data.tables import RawColumn, RawTable
+
+
+def feature_names(spec: DataSpec) -> list[str]:
+    """Headers of the features, numbers first, then categories; columns without a header are named by their number."""
+    return [f.name for key in ("number", "category") if key in spec.columns for f in spec.columns[key].fields]
+
+
+def columns_like(
+    tables: Mapping[str, RawTable] | RawTable,
+    spec: DataSpec,
+    *,
+    answers: bool,
+    reader: str = "table",
+    source: str = "",
+    faults: FaultList | None = None,
+) -> Data:
+    """Data of raw tables with the columns of a spec (of a bundle), for prediction and judging.
+
+    Features are found by name. Where one side has no header they are found by place: when there are as many columns as
+    features, in their order, else under the number that they had. Columns that the spec does not know are passed over.
+
+    Args:
+        spec: The data's spec before preprocessing.
+        answers: Take the target too, and demand it. False: only features, and the group where there is one.
+        faults: Found so far. A number that is none, an answer that is missing or a class that the spec lacks are added, and
+            the row is left out. A category that the spec lacks becomes missing and is counted in the notes.
+
+    Raises:
+        DataError: A feature, or the wanted target, is missing.
+    """
+    given = {"all": tables} if isinstance(tables, RawTable) else dict(tables)
+    faults = faults if faults is not None else FaultList()
+    notes = list(dict.fromkeys(note for table in given.values() for note in table.notes))
+    splits = {name: _columns(table, spec, answers, notes, faults) for name, table in given.items()}
+    kept = {key: column for key, column in spec.columns.items() if all(key in columns for columns in splits.values())}
+    counts = {name: columns.num_rows for name, columns in splits.items()}
+    made = DataSpec(columns=kept, num_rows=counts, reader=reader)
+    notes += faults.notes()
+    return Data(splits=splits, spec=made, reader=reader, source=source, faults=faults.faults, notes=notes)
+
+
+def _columns(table: RawTable, spec: DataSpec, answers: bool, notes: list[str], faults: FaultList) -> Columns:
+    places = _places(table, spec, notes)
+    keep = np.ones(len(table.lines), dtype=bool)
+    tensors: dict[str, Tensor] = {}
+    for key, column in spec.columns.items():
+        if column.role == "number":
+            numbers = [_numbers(table, places[f.name], keep, faults) for f in column.fields]
+            tensors[key] = torch.from_numpy(np.stack(numbers, axis=1).astype(np.float32))
+        elif column.role == "category":
+            codes = [_known(table, places[f.name], f, notes) for f in column.fields]
+            tensors[key] = torch.from_numpy(np.stack(codes, axis=1))
+        elif column.role in ("label", "target") and answers:
+            place = _answer(table, column.fields, places)
+            if column.role == "target":
+                values = _numbers(table, place, keep, faults, answer=True)
+                tensors[key] = torch.from_numpy(values.astype(np.float32)).unsqueeze(1)
+            else:
+                tensors[key] = torch.from_numpy(_labels(table, place, column.classes or (), keep, faults))
+        elif column.role == "group" and column.fields and column.fields[0].name in table.names:
+            classes = column.classes or ()
+            found = _codes(table[column.fields[0].name], classes)
+            found[found < 0] = classes.index(NO_GROUP) if NO_GROUP in classes else -1
+            if (found >= 0).all():
+                tensors[key] = torch.from_numpy(found)
+    columns = Columns(tensors, origin=RowNames(table.where, table.lines))
+    return columns if keep.all() else columns.take(torch.from_numpy(np.flatnonzero(keep)))
+
+
+def _places(table: RawTable, spec: DataSpec, notes: list[str]) -> dict[str, int]:
+    """Header of each feature (and of the target, where it is known) -> its column in the table."""
+    wanted = feature_names(spec)
+    trained_without = all(name.isdecimal() for name in wanted)
+    by_order = len(table.names) == len(wanted) and (trained_without or not table.has_header)
+    if by_order and (trained_without != table.has_header or set(wanted) != set(table.names)):
+        if trained_without:
+            order = sorted(wanted, key=int)
+        elif "number" in spec.columns and "category" in spec.columns:
+            raise _missing(
+                table, wanted[0], wanted, "give the file a header; numbers and categories cannot be told apart by place"
+            )
+        else:
+            order = wanted
+        if not table.has_header or trained_without:
+            notes.append(f"{table.where}: features are found by their order.")
+        return {name: place for place, name in enumerate(order)}
+    places = {name: place for place, name in enumerate(table.names)}
+    if not table.has_header and not trained_without:
+        raise _missing(
+            table, wanted[0], wanted, f"give the file a header, or {len(wanted)} columns in the order of training"
+        )
+    folded = {name.casefold(): place for name, place in places.items()}
+    for name in wanted:
+        if name not in places and name.casefold() in folded:
+            places[name] = folded[name.casefold()]
+    lacking = [name for name in wanted if name not in places]
+    if lacking:
+        near = nearest(lacking[0], table.names)
+        mend = f"rename {near[0]!r} to {lacking[0]!r}" if near else "add the column, or choose another file"
+        raise _missing(table, lacking[0], wanted, mend)
+    return places
+
+
+def _answer(table: RawTable, fields: Sequence[FieldSpec], places: Mapping[str, int]) -> int:
+    name = fields[0].name if fields else "label"
+    folded = {known.casefold(): place for place, known in enumerate(table.names)}
+    by_order = len(table.names) == len(places) and name not in places
+    if by_order or (name not in places and name.casefold() not in folded):
+        raise DataError(
+            f"The target {name!r} is missing; the columns are {', '.join(table.names[:12])}.",
+            where=table.where,
+            accepts="labelled data with the target of training",
+            mend=f"add the column {name!r}, or use `lamina predict`, which needs no target",
+        )
+    return places.get(name, folded.get(name.casefold(), -1))
+
+
+def _missing(table: RawTable, name: str, wanted: Sequence[str], mend: str) -> DataError:
+    return DataError(
+        f"The feature {name!r} is missing; the columns are {', '.join(table.names[:12])}{', …' if len(table.names) > 12 else ''}.",
+        where=table.where,
+        accepts=f"the features of training: {', '.join(wanted[:12])}{', …' if len(wanted) > 12 else ''}",
+        mend=mend,
+    )
+
+
+def _numbers(
+    table: RawTable, place: int, keep: NDArray[np.bool_], faults: FaultList, *, answer: bool = False
+) -> NDArray[np.float64]:
+    column, bad = table.columns[place].as_numbers()
+    assert column.numbers is not None
+    for row, text in bad.items():
+        keep[row] = False
+        faults.add(_fault(table, row, column.name, text, "the value is not a finite number, as in training"))
+    if answer:
+        _refuse_gaps(table, table.columns[place], keep, faults)
+    return column.numbers
+
+
+def _labels(
+    table: RawTable, place: int, classes: Sequence[str], keep: NDArray[np.bool_], faults: FaultList
+) -> NDArray[np.int64]:
+    column = table.columns[place]
+    codes = _codes(column, classes)
+    if table.class_names and set(table.class_names) <= set(classes) and not (codes >= 0).any():
+        named = np.array([*(classes.index(name) for name in table.class_names), -1])
+        numbers = column.as_numbers()[0].numbers
+        assert numbers is not None
+        inside = (numbers >= 0) & (numbers < len(table.class_names))
+        codes = named[np.where(inside, numbers, -1).astype(np.int64)]
+    _refuse_gaps(table, column, keep, faults)
+    texts = column.as_text()
+    assert texts.codes is not None
+    for row in np.flatnonzero((codes < 0) & ~column.missing).tolist():
+        keep[row] = False
+        text = texts.values[texts.codes[row]]
+        near = nearest(text, classes)
+        hint = f"; the nearest is {near[0]!r}" if near else ""
+        faults.add(_fault(table, row, column.name, text, f"no class of training is called so{hint}"))
+    return codes
+
+
+def _refuse_gaps(table: RawTable, column: RawColumn, keep: NDArray[np.bool_], faults: FaultList) -> None:
+    for row in np.flatnonzero(column.missing).tolist():
+        keep[row] = False
+        faults.add(_fault(table, row, column.name, "", "the target is missing"))
+
+
+def _fault(table: RawTable, row: int, column: str, value: str, message: str) -> Fault:
+    return Fault(table.where, message, row=int(table.lines[row]), column=column, value=value)
+
+
+def _known(table: RawTable, place: int, field: FieldSpec, notes: list[str]) -> NDArray[np.int64]:
+    column = table.columns[place]
+    codes = _codes(column, field.classes or ())
+    unknown = (codes < 0) & ~column.missing
+    if unknown.any():
+        texts = column.as_text()
+        assert texts.codes is not None
+        examples = ", ".join(repr(texts.values[code]) for code in np.unique(texts.codes[unknown])[:3].tolist())
+        notes.append(
+            f"{table.where}: {int(unknown.sum())} values of {field.name!r} are no category of training ({examples}); they count as missing."
+        )
+    return codes
+
+
+def _codes(column: RawColumn, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Index of each value in the classes; -1 for missing and unknown ones."""
+    texts = column.as_text()
+    assert texts.codes is not None
+    index = {name: number for number, name in enumerate(classes)}
+    plain = plain_texts(texts.values)
+    table = np.array([*(index.get(p, index.get(t, -1)) for p, t in zip(plain, texts.values, strict=True)), -1])
+    codes: NDArray[np.int64] = table[texts.codes].astype(np.int64)
+    return codes
