@@ -168,7 +168,7 @@ class EagerExecutor:
 
     def _loss(self, update: GradientUpdate, batch: Batch, ctx: Context, state: State) -> tuple[Losses, State]:
         if self.dropout is not None:
-            self.dropout.refresh(_dropout_step(ctx), ctx.first_row)
+            self.dropout.refresh(dropout_step(ctx), ctx.first_row)
         if self.tools.autocast and not update.double_backward:
             with torch.autocast(self.tools.device.type, dtype=torch.bfloat16):
                 return update.loss(batch, ctx, state)
@@ -231,7 +231,8 @@ class EagerExecutor:
         return means, total
 
 
-def _dropout_step(ctx: Context) -> Tensor:
+def dropout_step(ctx: Context) -> Tensor:
+    """The step by which dropout masks are keyed."""
     # Repeats and updates within a step draw different masks.
     return ctx.key("dropout") if ctx.repeat or ctx.update not in ("", "train") else ctx.step
 

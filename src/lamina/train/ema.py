@@ -30,8 +30,12 @@ class WeightAverage:
     def update(self) -> None:
         """Take in the model's present weights."""
         self.num_updates += 1
-        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        torch._foreach_lerp_(list(self.averages.values()), [p.detach() for p in self._parameters.values()], 1 - decay)
+        weight = 1 - self.decay_at(self.num_updates)
+        torch._foreach_lerp_(list(self.averages.values()), [p.detach() for p in self._parameters.values()], weight)
+
+    def decay_at(self, update: int) -> float:
+        """The decay of the n-th update, from 1."""
+        return min(self.decay, (1 + update) / (10 + update))
 
     @contextlib.contextmanager
     def swapped(self) -> Iterator[None]:

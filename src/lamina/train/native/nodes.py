@@ -187,6 +187,7 @@ class Pointwise(Node):
     cost: int = 1
 
     def sources(self) -> tuple[Node, ...]:
+        """Its arguments."""
         return self.arguments
 
 
@@ -199,6 +200,7 @@ class Remap(Node):
     matrix: tuple[tuple[int, ...], ...]  # one row per dimension of the source
 
     def sources(self) -> tuple[Node, ...]:
+        """What it looks at."""
         return (self.source,)
 
     @property
@@ -237,6 +239,7 @@ class Gathered(Node):
     source_axes: dict[int, int]
 
     def sources(self) -> tuple[Node, ...]:
+        """What is looked up, and by what."""
         return (self.source, *(lookup.index for lookup in self.lookups))
 
 

@@ -6,6 +6,8 @@
 #include <limits>
 #if defined(__AVX512F__) || defined(__AVX__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 // glibc's vector versions of these functions, so that loops over them vectorise without giving up NaN and infinity.
@@ -57,6 +59,8 @@ struct Simd {
     static inline Vec load(const T* p) { return *reinterpret_cast<const Vec*>(p); }
     static inline void store(T* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
     static inline Vec splat(T x) { return Vec{} + x; }
+    // c + a * b, rounded once where the processor can; said here because the compiler contracts nothing else.
+    static inline Vec multiply_add(Vec a, Vec b, Vec c) { return c + a * b; }
 
     // The first `n` lanes (0 < n < lanes); the others are zero and not read.
     static inline Vec load_part(const T* p, int n) {
@@ -74,6 +78,35 @@ struct Simd {
         return parts[0];
     }
 };
+
+#if defined(__AVX512F__)
+template <>
+inline Simd<float>::Vec Simd<float>::multiply_add(Vec a, Vec b, Vec c) {
+    return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+template <>
+inline Simd<double>::Vec Simd<double>::multiply_add(Vec a, Vec b, Vec c) {
+    return (Vec)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+#elif defined(__AVX__) && defined(__FMA__)
+template <>
+inline Simd<float>::Vec Simd<float>::multiply_add(Vec a, Vec b, Vec c) {
+    return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+template <>
+inline Simd<double>::Vec Simd<double>::multiply_add(Vec a, Vec b, Vec c) {
+    return (Vec)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+#elif defined(__aarch64__)
+template <>
+inline Simd<float>::Vec Simd<float>::multiply_add(Vec a, Vec b, Vec c) {
+    return (Vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+template <>
+inline Simd<double>::Vec Simd<double>::multiply_add(Vec a, Vec b, Vec c) {
+    return (Vec)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
+#endif
 
 #if defined(__AVX512F__)
 template <>
@@ -106,7 +139,7 @@ inline void tile_rows(const T* __restrict a, const T* __restrict b, T* __restric
         for (int r = 0; r < MR; ++r) {
             const typename S::Vec av = S::splat(a[r * RSA + k * CSA]);
 #pragma GCC unroll 8
-            for (int v = 0; v < NV; ++v) acc[r][v] += av * bv[v];
+            for (int v = 0; v < NV; ++v) acc[r][v] = S::multiply_add(av, bv[v], acc[r][v]);
         }
     }
 #pragma GCC unroll 32
@@ -162,7 +195,7 @@ inline void tile_dots(const T* __restrict a, const T* __restrict b, T* __restric
         for (int r = 0; r < MR; ++r) {
             const typename S::Vec av = S::load(a + r * RSA + k);
 #pragma GCC unroll 8
-            for (int j = 0; j < NR; ++j) acc[r][j] += av * bv[j];
+            for (int j = 0; j < NR; ++j) acc[r][j] = S::multiply_add(av, bv[j], acc[r][j]);
         }
     }
     constexpr int left = K % S::lanes;
@@ -171,7 +204,7 @@ inline void tile_dots(const T* __restrict a, const T* __restrict b, T* __restric
         for (int j = 0; j < NR; ++j) bv[j] = S::load_part(b + j * CSB + k, left);
         for (int r = 0; r < MR; ++r) {
             const typename S::Vec av = S::load_part(a + r * RSA + k, left);
-            for (int j = 0; j < NR; ++j) acc[r][j] += av * bv[j];
+            for (int j = 0; j < NR; ++j) acc[r][j] = S::multiply_add(av, bv[j], acc[r][j]);
         }
     }
     for (int r = 0; r < MR; ++r)

@@ -87,6 +87,7 @@ class Program:
         outputs: Buffers of kind `step`: name -> buffer; each step writes its own place.
         temporaries: Buffers of the arena.
         aliases: Temporary -> the carried input in whose place it is written.
+        registers: Temporaries that only their own loop reads: they are not written at all.
     """
 
     kernels: list[Kernel] = field(default_factory=list)
@@ -95,6 +96,7 @@ class Program:
     outputs: dict[str, Buffer] = field(default_factory=dict)
     temporaries: list[Buffer] = field(default_factory=list)
     aliases: dict[Buffer, Buffer] = field(default_factory=dict)
+    registers: set[Buffer] = field(default_factory=set)
 
 
 def literal(value: Any, dtype: torch.dtype) -> str:
@@ -115,7 +117,7 @@ def literal(value: Any, dtype: torch.dtype) -> str:
     return f"({c_type(dtype)})({whole}LL)"
 
 
-def write_cast(source: torch.dtype, target: torch.dtype) -> Callable[..., str]:
+def write_cast(target: torch.dtype) -> Callable[..., str]:
     """C++ of a conversion."""
     if target == torch.bool:
         return lambda x: f"({x} != 0)"
@@ -146,9 +148,13 @@ class Builder:
         if node.dtype == dtype:
             return node
         if isinstance(node, Constant):
-            value = float(node.value) if dtype.is_floating_point else (bool(node.value) if dtype == torch.bool else int(node.value))
+            value = (
+                float(node.value)
+                if dtype.is_floating_point
+                else (bool(node.value) if dtype == torch.bool else int(node.value))
+            )
             return Constant(node.shape, dtype, value)
-        return self._priced(Pointwise(node.shape, dtype, "cast", (node,), write_cast(node.dtype, dtype), 0))
+        return self._priced(Pointwise(node.shape, dtype, "cast", (node,), write_cast(dtype), 0))
 
     def pointwise(
         self, name: str, dtype: torch.dtype, arguments: Sequence[Node], write: Callable[..., str], *, cost: int = 1
@@ -312,13 +318,18 @@ class Builder:
             c_type(node.dtype)
             program.outputs[name] = buffer
             self.store(node, into=buffer)
-        for place, new in results:
-            if new is not None and _may_replace(program.kernels, place, new):
-                program.aliases[new] = place
-                program.carried.append((place, None))
+        for old, new in results:
+            if new is not None and _may_replace(program.kernels, old, new):
+                program.aliases[new] = old
+                program.carried.append((old, None))
             else:
-                program.carried.append((place, new))
-        program.temporaries = [buffer for buffer in program.temporaries if buffer not in program.aliases]
+                program.carried.append((old, new))
+        program.registers = _only_in_loops(program)
+        program.temporaries = [
+            buffer
+            for buffer in program.temporaries
+            if buffer not in program.aliases and buffer not in program.registers
+        ]
         return program
 
 
@@ -355,8 +366,10 @@ def _reads(node: Node, index: Sequence[Affine]) -> set[tuple[Buffer, Affine | No
             stack.append((current.source, remapped(current, at) if at is not None else None))
         elif isinstance(current, Gathered):
             stack.append((current.source, None))
-            for lookup in current.lookups:
-                stack.append((lookup.index, tuple(at[a] for a in lookup.axes) if at is not None else None))
+            stack.extend(
+                (lookup.index, tuple(at[a] for a in lookup.axes) if at is not None else None)
+                for lookup in current.lookups
+            )
     return found
 
 
@@ -419,6 +432,25 @@ def _may_replace(kernels: Sequence[Kernel], place: Buffer, new: Buffer) -> bool:
         return False
     (target,) = (stored for stored, _ in kernel.stores if stored.buffer is new)
     return all(where == offset_of(target, _indices(kernel.shape)) for where in own_reads)
+
+
+def _only_in_loops(program: Program) -> set[Buffer]:
+    """Temporaries that nothing but the loop that computes them reads."""
+    loops: dict[Buffer, list[int]] = {}
+    for at, kernel in enumerate(program.kernels):
+        for buffer in kernel_writes(kernel):
+            loops.setdefault(buffer, []).append(at)
+    found = {
+        buffer
+        for buffer, places in loops.items()
+        if len(places) == 1 and isinstance(program.kernels[places[0]], Loop) and buffer.kind == "temporary"
+    }
+    found -= set(program.aliases) | {new for _, new in program.carried if new is not None}
+    for at, kernel in enumerate(program.kernels):
+        for buffer, where in kernel_reads(kernel):
+            if buffer in found and (loops[buffer] != [at] or where is None):
+                found.discard(buffer)
+    return found
 
 
 def _split_dimensions(old: Sequence[int], new: Sequence[int]) -> list[list[int]] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from lamina.train.native.nodes import (
     Constant,
     Gathered,
     Iota,
+    Lookup,
     Node,
     NotNativeError,
     Pointwise,
@@ -40,6 +42,7 @@ __all__ = ["arena_bytes", "write_program"]
 PRELUDE = Path(__file__).with_name("prelude.hpp")
 _ALIGN = 64
 _TILE = 32  # columns that a reduction over rows keeps in registers
+_SHORT = 4  # fewer columns than this are not worth a row of accumulators
 _PREFETCH_BYTES = 4096  # of each row of the next batch
 
 
@@ -88,7 +91,9 @@ class _Body:
             key: tuple[object, ...] = ("load", node.buffer, offset)
             if key not in self._known:
                 self.places.append(offset)
-                self._known[key] = self._name(c_type(node.dtype), f"{_variable(self._program, node.buffer)}[{offset.text()}]")
+                self._known[key] = self._name(
+                    c_type(node.dtype), f"{_variable(self._program, node.buffer)}[{offset.text()}]"
+                )
             return self._known[key]
         key = (node, index)
         if key not in self._known:
@@ -108,7 +113,9 @@ class _Body:
             return self._name(kind, node.write(*arguments))
         raise AssertionError(type(node))
 
-    def looked_up(self, lookups, axes, index, shape) -> tuple[Affine, ...]:  # type: ignore[no-untyped-def]
+    def looked_up(
+        self, lookups: Sequence[Lookup], axes: dict[int, int], index: Sequence[Affine], shape: Sequence[int]
+    ) -> tuple[Affine, ...]:
         """The index into a source of the given shape."""
         result: list[Affine] = [Affine()] * len(shape)
         for d, axis in axes.items():
@@ -132,22 +139,9 @@ def _variable(program: Program, buffer: Buffer) -> str:
     return program.aliases.get(buffer, buffer).name
 
 
-def _mergeable(sizes: Sequence[int], places: Sequence[Affine], opaque: set[str]) -> list[list[int]]:
-    """Neighbouring dimensions over which all places advance as over one; groups in order."""
-    groups: list[list[int]] = []
-    for d in range(len(sizes)):
-        name = f"i{d}"
-        if groups:
-            before = f"i{groups[-1][-1]}"
-            fits = all(place.coefficient(before) == place.coefficient(name) * sizes[d] for place in places)
-            if (fits and before not in opaque and name not in opaque) or sizes[d] == 1 or sizes[groups[-1][-1]] == 1:
-                groups[-1].append(d)
-                continue
-        groups.append([d])
-    return groups
-
-
-def _merged_index(shape: Sequence[int], groups: Sequence[Sequence[int]]) -> tuple[tuple[Affine, ...], list[tuple[str, int]]]:
+def _merged_index(
+    shape: Sequence[int], groups: Sequence[Sequence[int]]
+) -> tuple[tuple[Affine, ...], list[tuple[str, int]]]:
     """Index over merged dimensions, and the loops (variable, size) from the outside in."""
     index = [Affine()] * len(shape)
     loops = []
@@ -219,14 +213,14 @@ class _Writer:
             if not name.startswith("v"):
                 name = body._name(c_type(node.dtype), name)
             body.computed(place, index, name)
-            writes.append(f"{_variable(self.program, place.buffer)}[{offset_of(place, index).text()}] = {name};")
+            if place.buffer not in self.program.registers:
+                writes.append(f"{_variable(self.program, place.buffer)}[{offset_of(place, index).text()}] = {name};")
         return _nest(loops, [*body.lines, *writes], simd=not body.checks), body.checks
 
     def _reduction(self, kernel: Reduction) -> tuple[list[str], bool]:
         shape = kernel.source.shape
         kept_dims = [d for d in range(len(shape)) if d not in kernel.reduced]
         dry = self._dry([(None, kernel.source)], shape)
-        dry.places.extend(())
         kept = [[d] for d in _squeezed(shape, kept_dims)]
         reduced = self._groups(shape, kernel.reduced, dry)
         index_kept, kept_loops = _merged_index(shape, kept)
@@ -234,58 +228,16 @@ class _Writer:
         index = tuple(a if a.terms else b for a, b in zip(index_kept, index_reduced, strict=True))
         body = _Body(self.program)
         element = body.value(kernel.source, index)
-        kind = c_type(kernel.source.dtype)
-        out = _variable(self.program, kernel.out)
         place = Affine()
         stride = 1
         for name, size in reversed(kept_loops):
             place = place + Affine.variable(name) * stride
             stride *= size
-        columns = kept_loops[-1] if kept_loops else None
-        last_is_kept = bool(columns) and columns[0] == f"i{max(_squeezed(shape, range(len(shape))), default=0)}"  # type: ignore[index]
-        if columns is not None and last_is_kept and columns[1] >= 4:
-            lines = self._by_columns(kernel, kind, element, body, kept_loops, reduced_loops, out, place)
-        else:
-            lines = self._by_rows(kernel, kind, element, body, kept_loops, reduced_loops, out, place)
-        return lines, body.checks
-
-    def _by_rows(self, kernel, kind, element, body, kept_loops, reduced_loops, out, place) -> list[str]:  # type: ignore[no-untyped-def]
-        """One accumulator; vectors run along the reduced elements."""
-        start, fold, clause = _folding(kernel.kind, kernel.source.dtype)
-        pragma = [] if body.checks else [f"#pragma omp simd reduction({clause}:acc) reduction(|:bad)"]
-        inner = _nest(reduced_loops, [*body.lines, *fold("acc", element)], pragma=pragma)
-        done = [f"{out}[{place.text()}] = {_finished(kernel.kind, kernel.source.dtype, 'acc', 'bad')};"]
-        return _nest(kept_loops, [f"{kind} acc = {start};", "int bad = 0;", *inner, *done], simd=False)
-
-    def _by_columns(self, kernel, kind, element, body, kept_loops, reduced_loops, out, place) -> list[str]:  # type: ignore[no-untyped-def]
-        """A row of accumulators; vectors run along the kept elements."""
-        start, fold, _ = _folding(kernel.kind, kernel.source.dtype)
-        variable, size = kept_loops[-1]
-        lines: list[str] = []
-        base = 0
-        while base < size:
-            width = _TILE if size - base >= 2 * _TILE else size - base if size - base <= _TILE else _TILE
-            whole = (size - base) // width if width == _TILE else 1
-            begin = f"b + {base}" if whole > 1 else str(base)
-            column = [f"const int64_t {variable} = {begin} + c;", *body.lines, *fold("acc[c]", element, "bad[c]")]
-            finish = [
-                f"const int64_t {variable} = {begin} + c;",
-                f"{out}[{place.text()}] = {_finished(kernel.kind, kernel.source.dtype, 'acc[c]', 'bad[c]')};",
-            ]
-            tile = [
-                f"{kind} acc[{width}];",
-                f"int bad[{width}];",
-                f"for (int c = 0; c < {width}; ++c) {{ acc[c] = {start}; bad[c] = 0; }}",
-                *_nest(reduced_loops, _nest([("c", width)], column, simd=not body.checks, kind="int"), simd=False),
-                *_nest([("c", width)], finish, kind="int"),
-            ]
-            if whole > 1:
-                tile = [f"for (int64_t b = 0; b < {whole * width}; b += {width}) {{", *_indent(tile), "}"]
-            else:
-                tile = ["{", *_indent(tile), "}"]
-            lines += tile
-            base += whole * width
-        return _nest(kept_loops[:-1], lines, simd=False)
+        parts = _Folded(kernel, body, element, f"{_variable(self.program, kernel.out)}[{place.text()}]")
+        last = max(_squeezed(shape, range(len(shape))), default=0)
+        if kept_loops and kept_loops[-1][0] == f"i{last}" and kept_loops[-1][1] >= _SHORT:
+            return parts.by_columns(kept_loops, reduced_loops), body.checks
+        return parts.by_rows(kept_loops, reduced_loops), body.checks
 
     def _product(self, kernel: Product) -> list[str]:
         a, b = kernel.a, kernel.b
@@ -314,18 +266,69 @@ class _Writer:
         return _nest(loops, [*body.lines, write], simd=False), body.checks
 
 
-def _folding(kind: str, dtype: torch.dtype):  # type: ignore[no-untyped-def]
-    """(start, statement that takes in an element, clause of the simd pragma)."""
+Loops = Sequence[tuple[str, int]]
+
+
+@dataclass
+class _Folded:
+    """The loops of a reduction."""
+
+    kernel: Reduction
+    body: _Body
+    element: str
+    out: str
+
+    def by_rows(self, kept: Loops, reduced: Loops) -> list[str]:
+        """One accumulator; vectors run along the reduced elements."""
+        dtype, kind = self.kernel.source.dtype, self.kernel.kind
+        start, fold, clause = _folding(kind, dtype)
+        pragma = [] if self.body.checks else [f"#pragma omp simd reduction({clause}:acc) reduction(|:bad)"]
+        inner = _nest(reduced, [*self.body.lines, *fold("acc", self.element, "bad")], pragma=pragma)
+        done = f"{self.out} = {_finished(kind, dtype, 'acc', 'bad')};"
+        return _nest(kept, [f"{c_type(dtype)} acc = {start};", "int bad = 0;", *inner, done], simd=False)
+
+    def by_columns(self, kept: Loops, reduced: Loops) -> list[str]:
+        """A row of accumulators; vectors run along the kept elements."""
+        dtype, kind = self.kernel.source.dtype, self.kernel.kind
+        start, fold, _ = _folding(kind, dtype)
+        variable, size = kept[-1]
+        lines: list[str] = []
+        base = 0
+        while base < size:
+            width = min(size - base, _TILE)
+            tiles = (size - base) // _TILE if width == _TILE else 1
+            column = f"const int64_t {variable} = {f'b + {base}' if tiles > 1 else base} + c;"
+            take_in = [column, *self.body.lines, *fold("acc[c]", self.element, "bad[c]")]
+            hand_out = [column, f"{self.out} = {_finished(kind, dtype, 'acc[c]', 'bad[c]')};"]
+            tile = [
+                f"{c_type(dtype)} acc[{width}];",
+                f"int bad[{width}];",
+                f"for (int c = 0; c < {width}; ++c) {{ acc[c] = {start}; bad[c] = 0; }}",
+                *_nest(reduced, _nest([("c", width)], take_in, simd=not self.body.checks, kind="int"), simd=False),
+                *_nest([("c", width)], hand_out, kind="int"),
+            ]
+            head = f"for (int64_t b = 0; b < {tiles * width}; b += {width}) {{" if tiles > 1 else "{"
+            lines += [head, *_indent(tile), "}"]
+            base += tiles * width
+        return _nest(kept[:-1], lines, simd=False)
+
+
+def _folding(kind: str, dtype: torch.dtype) -> tuple[str, Callable[[str, str, str], list[str]], str]:
+    """Start of the accumulator, the statements that take in an element, and the clause of the simd pragma."""
     if kind == "sum":
-        return literal(0, dtype), lambda acc, x, bad="bad": [f"{acc} += {x};"], "+"
+        return literal(0, dtype), lambda acc, x, _bad: [f"{acc} += {x};"], "+"
     if kind in ("max", "min"):
-        start = literal(-math.inf if kind == "max" else math.inf, dtype) if dtype.is_floating_point else literal(_limit(dtype, kind), dtype)
+        infinite = literal(-math.inf if kind == "max" else math.inf, dtype) if dtype.is_floating_point else ""
         sign = ">" if kind == "max" else "<"
-        # NaN is kept apart, so that the comparison vectorises.
-        return start, lambda acc, x, bad="bad": [f"{acc} = {x} {sign} {acc} ? {x} : {acc};", f"{bad} |= {x} != {x};"], kind
+
+        def fold(acc: str, x: str, bad: str) -> list[str]:
+            # NaN is kept apart, so that the comparison vectorises.
+            return [f"{acc} = {x} {sign} {acc} ? {x} : {acc};", f"{bad} |= {x} != {x};"]
+
+        return infinite or literal(_limit(dtype, kind), dtype), fold, kind
     if kind in ("any", "all"):
         sign = "||" if kind == "any" else "&&"
-        return literal(kind == "all", torch.bool), lambda acc, x, bad="bad": [f"{acc} = {acc} {sign} {x};"], sign
+        return literal(kind == "all", torch.bool), lambda acc, x, _bad: [f"{acc} = {acc} {sign} {x};"], sign
     raise NotNativeError(f"it reduces by {kind}")
 
 
@@ -346,7 +349,14 @@ def _indent(lines: Sequence[str]) -> list[str]:
     return [line if line.startswith("#") else f"    {line}" for line in lines]
 
 
-def _nest(loops: Sequence[tuple[str, int]], body: Sequence[str], *, simd: bool = True, pragma: Sequence[str] | None = None, kind: str = "int64_t") -> list[str]:
+def _nest(
+    loops: Sequence[tuple[str, int]],
+    body: Sequence[str],
+    *,
+    simd: bool = True,
+    pragma: Sequence[str] | None = None,
+    kind: str = "int64_t",
+) -> list[str]:
     """Loops around statements; the innermost is declared free of dependencies unless told otherwise."""
     lines = list(body)
     if not loops:
@@ -378,7 +388,7 @@ def write_program(program: Program, *, loss: str, prefetch: Buffer | None = None
         lines, checks = writer.kernel(kernel)
         written = {program.aliases.get(buffer, buffer) for buffer in kernel_writes(kernel)}
         used = {program.aliases.get(buffer, buffer) for buffer, _ in kernel_reads(kernel)} | written
-        ordered = sorted(used, key=lambda buffer: buffer.name)
+        ordered = sorted(used - program.registers, key=lambda buffer: buffer.name)
         parameters = [f"{'' if b in written else 'const '}{c_type(b.dtype)}* __restrict {b.name}" for b in ordered]
         names = [buffer.name for buffer in ordered]
         if checks:
@@ -390,7 +400,14 @@ def write_program(program: Program, *, loss: str, prefetch: Buffer | None = None
     return "\n".join([PRELUDE.read_text(encoding="utf-8"), *functions, *main, ""])
 
 
-def _main(program: Program, loss: str, places: dict[Buffer, int], copies: dict[Buffer, int], calls: list[str], ahead: list[str]) -> list[str]:
+def _main(
+    program: Program,
+    loss: str,
+    places: dict[Buffer, int],
+    copies: dict[Buffer, int],
+    calls: list[str],
+    ahead: list[str],
+) -> list[str]:
     lines = []
     stepping: list[str] = []
     table = [*program.inputs, *program.outputs.values()]
@@ -402,7 +419,9 @@ def _main(program: Program, loss: str, places: dict[Buffer, int], copies: dict[B
         else:
             lines.append(f"{kind}* const {buffer.name} = static_cast<{kind}*>(tensors[{position}]);")
     for buffer, at in places.items():
-        lines.append(f"{c_type(buffer.dtype)}* const {buffer.name} = reinterpret_cast<{c_type(buffer.dtype)}*>(arena + {at});")
+        lines.append(
+            f"{c_type(buffer.dtype)}* const {buffer.name} = reinterpret_cast<{c_type(buffer.dtype)}*>(arena + {at});"
+        )
     save, restore = [], []
     for buffer, at in copies.items():
         size = buffer.numel * buffer.dtype.itemsize

@@ -31,7 +31,7 @@ _FLAGS = (
     "-fwrapv",
     "-fno-math-errno",
     "-fno-trapping-math",
-    "-ffp-contract=fast",
+    "-ffp-contract=off",
     "-fvisibility=default",
     "-w",
 )
@@ -47,8 +47,9 @@ def find_compiler() -> str | None:
     return None
 
 
+@functools.lru_cache(maxsize=4)
 def build(source: str) -> Any:
-    """Compile and load; returns the C function `lamina_run`.
+    """Compile and load; returns the C function `lamina_run`. The last few programs of this process are remembered.
 
     Raises:
         NotNativeError: There is no compiler, or it failed.
@@ -61,12 +62,16 @@ def build(source: str) -> Any:
             folder = Path(name)
             (folder / "program.cpp").write_text(source, encoding="utf-8")
             library = folder / "program.so"
-            libraries = ["-lm"] if platform.libc_ver()[0] != "glibc" or platform.machine() != "x86_64" else ["-lmvec", "-lm"]
+            libraries = (
+                ["-lm"] if platform.libc_ver()[0] != "glibc" or platform.machine() != "x86_64" else ["-lmvec", "-lm"]
+            )
             command = [compiler, *_FLAGS, str(folder / "program.cpp"), "-o", str(library), *libraries]
             done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)  # noqa: S603
             if done.returncode != 0:
                 lines = (done.stderr or done.stdout).strip().splitlines()
-                raise NotNativeError(f"the compiler {Path(compiler).name} failed: {lines[0] if lines else done.returncode}")
+                raise NotNativeError(
+                    f"the compiler {Path(compiler).name} failed: {lines[0] if lines else done.returncode}"
+                )
             loaded = ctypes.CDLL(str(library))
     except (OSError, subprocess.SubprocessError) as error:
         raise NotNativeError(f"the compiler {Path(compiler).name} could not be used: {error}") from error

@@ -40,10 +40,6 @@ _MORE_DECOMPOSITIONS = (
     _aten._softmax,
     _aten._log_softmax_backward_data,
     _aten._softmax_backward_data,
-    _aten.var,
-    _aten.var_mean,
-    _aten.std,
-    _aten.std_mean,
     _aten.gelu,
     _aten.gelu_backward,
     _aten.elu,
@@ -70,7 +66,6 @@ _MORE_DECOMPOSITIONS = (
     _aten.lerp,
     _aten.addcmul,
     _aten.addcdiv,
-    _aten._foreach_add,
 )
 
 
@@ -89,17 +84,18 @@ def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> fx.GraphMod
         NotNativeError: The function reads values back, or changes a tensor that is not its own.
     """
     try:
+        table = {**core_aten_decompositions(), **get_decompositions(_MORE_DECOMPOSITIONS)}
+        # Taken apart here already, because some of the parts write in place (running statistics).
         with _tracing():
-            first = make_fx(function, tracing_mode="real")(*inputs)
+            first = make_fx(function, decomposition_table=table, tracing_mode="real")(*inputs)
         _refuse_side_effects(first)
         first.graph.eliminate_dead_code()
         first.recompile()
         # The second pass runs plain operations: nothing requires gradients any more.
         with torch.no_grad():
             plain = [tensor.detach() for tensor in inputs]
-            decompositions = {**core_aten_decompositions(), **get_decompositions(_MORE_DECOMPOSITIONS)}
             functional = torch.func.functionalize(_run_nodes(first), remove="mutations")
-            second = make_fx(functional, decomposition_table=decompositions, tracing_mode="real")(*plain)
+            second = make_fx(functional, decomposition_table=table, tracing_mode="real")(*plain)
     except NotNativeError:
         raise
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
