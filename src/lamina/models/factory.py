@@ -1,0 +1,210 @@
+"""Models by name: what the user leaves open is filled from the data's spec."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from lamina.core.errors import ConfigError, ShapeError, WeightsError
+from lamina.core.registry import Entry, lookup
+from lamina.core.tensorfile import check_header, header_length, unpack_tensors
+from lamina.nn.initialisers import initialise
+
+__all__ = ["create_model", "load_weights", "model_values"]
+
+_SHOWN_KEYS: Final = 12
+
+
+class ColumnLike(Protocol):
+    """What is read of a column's spec."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one row."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Class names of a label."""
+
+
+class SpecLike(Protocol):
+    """What is read of a `lamina.data.columns.DataSpec`, which models do not import."""
+
+    @property
+    def columns(self) -> Mapping[str, ColumnLike]:
+        """Column name -> its spec; `image`, `features`, `label`, `target` matter here."""
+
+
+def create_model(
+    name: str,
+    spec: SpecLike | None = None,
+    *,
+    seed: int | None = None,
+    weights: str | Path | Mapping[str, Tensor] | None = None,
+    **config: Any,
+) -> nn.Module:
+    """Build a registered model.
+
+    Args:
+        name: As `lamina list models` prints it.
+        spec: What the model will read, after preprocessing; fills `num_classes`, `in_channels`, `image_size`, `in_features`
+            and `regression` where the model has such fields and `config` does not give them.
+        seed: Keys the initial weights, so that they depend on nothing else; None: torch's global generator.
+        weights: A safetensors file, a bundle folder, or tensors by name; loaded strictly.
+        config: Fields of the model's Config.
+
+    Returns:
+        The model, in training mode. Its attribute `lamina_config` is (name, values of its Config), from which
+        `create_model(name, **values)` builds it again.
+
+    Raises:
+        UnknownNameError: No model has this name; the nearest are suggested.
+        ConfigError: A field is unknown or out of bounds, or the data is not what the model reads.
+        ShapeError: Images are too small for the model.
+        WeightsError: The weights do not fit; keys left over on either side are listed.
+
+    Example:
+        >>> model = create_model("mlp", seed=0, hidden_sizes=(32,), num_classes=3, in_features=4)
+        >>> sum(parameter.numel() for parameter in model.parameters())
+        259
+    """
+    entry = lookup("model", name, where="name of a model")
+    assert entry.config is not None
+    filled = {**(_from_spec(entry, spec, config) if spec is not None else {}), **config}
+    values = entry.config.from_values(filled, where="model")
+    # Layers draw from torch's generator as they are made; with a seed those draws are replaced, and the generator is left as it was.
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        model = cast(nn.Module, entry.target(**dict(values)))
+    if seed is not None and hasattr(values, "initialiser"):
+        initialise(model, values.initialiser, seed=seed)
+    model.lamina_config = (name, values.values())  # type: ignore[assignment]
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def model_values(model: nn.Module) -> tuple[str, dict[str, Any]] | None:
+    """Name and Config values of a model that `create_model` built; None for any other module."""
+    found = getattr(model, "lamina_config", None)
+    return cast("tuple[str, dict[str, Any]]", found) if isinstance(found, tuple) else None
+
+
+def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -> None:
+    """Load a state dict strictly.
+
+    Args:
+        weights: A safetensors file, a folder with `model.safetensors` (a bundle), or tensors by name.
+
+    Raises:
+        WeightsError: The file is missing or damaged, or names or shapes differ from the model's.
+    """
+    if isinstance(weights, Mapping):
+        tensors, where = dict(weights), "weights"
+    else:
+        path = Path(weights)
+        path = path / "model.safetensors" if path.is_dir() else path
+        tensors, where = _read(path), str(path)
+    own = model.state_dict()
+    missing = [key for key in own if key not in tensors]
+    surplus = [key for key in tensors if key not in own]
+    if missing or surplus:
+        parts = [f"missing: {_listed(missing)}"] if missing else []
+        parts += [f"not known to the model: {_listed(surplus)}"] if surplus else []
+        raise WeightsError(
+            f"The weights do not fit {type(model).__name__}; {'; '.join(parts)}.",
+            where=where,
+            accepts=f"exactly the {len(own)} tensors of the model",
+            mend="build the model with the config that the weights were trained with",
+        )
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError:
+        wrong = [
+            f"{key} {tuple(tensors[key].shape)} for {tuple(tensor.shape)}"
+            for key, tensor in own.items()
+            if tensors[key].shape != tensor.shape
+        ]
+        raise WeightsError(
+            f"The weights do not fit {type(model).__name__}; shapes differ: {_listed(wrong)}.",
+            where=where,
+            accepts="tensors shaped like the model's",
+            mend="build the model with the config that the weights were trained with",
+        ) from None
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    mend = "give a safetensors file, or the folder of a bundle"
+    if not path.is_file():
+        raise WeightsError(f"There is no file {path.name}.", where=str(path), accepts="a safetensors file", mend=mend)
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        length = header_length(file.read(8), file_size=size, where=str(path), mend=mend, error=WeightsError)
+        facts = check_header(file.read(length), file_size=size, where=str(path), mend=mend, error=WeightsError)
+        file.seek(0)
+        return unpack_tensors(bytearray(file.read()), facts, where=str(path), mend=mend, error=WeightsError)
+
+
+def _listed(items: list[str]) -> str:
+    shown = ", ".join(items[:_SHOWN_KEYS])
+    return f"{shown}, … ({len(items)} in all)" if len(items) > _SHOWN_KEYS else shown
+
+
+# --- from the spec -------------------------------------------------------------------------------------------------
+
+
+def _from_spec(entry: Entry, spec: SpecLike, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the fields that the spec decides and the user left open."""
+    assert entry.config is not None
+    fields = entry.config.model_fields
+    found = {**_inputs(entry, spec), **_outputs(entry, spec)}
+    return {key: value for key, value in found.items() if key in fields and key not in given}
+
+
+def _inputs(entry: Entry, spec: SpecLike) -> dict[str, Any]:
+    image, features = spec.columns.get("image"), spec.columns.get("features")
+    wanted = entry.capabilities.get("input")
+    if wanted == "image" and image is None:
+        raise ConfigError(
+            f"{entry.name} reads images; this data has {', '.join(spec.columns) or 'nothing'}.",
+            where="model",
+            accepts="data with a column `image`",
+            mend="model.kind=mlp reads numbers",
+        )
+    if image is not None:
+        if any(size < 0 for size in image.shape):
+            raise ShapeError(
+                "The images differ in size, and a network is built for one size.",
+                where=f"model {entry.name}",
+                accepts="images of one height and width",
+                mend="resize them (preprocess), or give the sizes that the preprocessing makes",
+            )
+        channels, height, width = image.shape
+        return {
+            "in_channels": channels,
+            "image_size": (height, width),
+            "in_features": math.prod(image.shape),
+        }
+    if features is not None:
+        return {"in_features": math.prod(features.shape)}
+    return {}
+
+
+def _outputs(entry: Entry, spec: SpecLike) -> dict[str, Any]:
+    label, target = spec.columns.get("label"), spec.columns.get("target")
+    if label is not None and label.classes:
+        return {"num_classes": len(label.classes)}
+    if target is not None:
+        if not entry.capabilities.get("regression"):
+            raise ConfigError(
+                f"{entry.name} decides between classes; this data has numbers as targets.",
+                where="model",
+                accepts="data with a column `label`, or a model for regression",
+                mend="model.kind=mlp predicts numbers; data.target=class reads the target as classes",
+            )
+        return {"num_classes": math.prod(target.shape), "regression": True}
+    return {}

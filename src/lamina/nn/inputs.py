@@ -1,0 +1,82 @@
+"""What every model checks when data arrives: cheap, and answered with the shape that was wanted.
+
+Shapes and element types only: nothing is read from the device, so that a forward pass can be traced and compiled.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from lamina.core.errors import DtypeError, ShapeError
+
+
+def check_images(model: nn.Module, images: Tensor, *, in_channels: int, size: tuple[int, int]) -> None:
+    """Refuse anything but floating-point images (B, in_channels, height, width) of the size the model was built for.
+
+    Raises:
+        ShapeError: Another number of dimensions, channels last, other channels, another size.
+        DtypeError: Whole numbers.
+    """
+    if images.ndim == 4 and tuple(images.shape[1:]) == (in_channels, *size) and images.dtype.is_floating_point:
+        return
+    name = type(model).__name__
+    where = f"{name}.forward, argument `images`"
+    accepts = f"float tensor (batch, {in_channels}, {size[0]}, {size[1]})"
+    got = tuple(images.shape)
+    if images.ndim == 4 and got[1:] == (in_channels, *size):
+        raise DtypeError(
+            f"{name} got images of {str(images.dtype).removeprefix('torch.')}.",
+            where=where,
+            accepts=accepts,
+            mend="images.float() / 255 makes pixels in [0, 1]",
+        )
+    raise ShapeError(
+        f"{name} got images shaped {got}.", where=where, accepts=accepts, mend=_mend(got, in_channels, size)
+    )
+
+
+def _mend(got: tuple[int, ...], in_channels: int, size: tuple[int, int]) -> str:
+    if len(got) == 4 and got[3] in (1, 3, 4) and got[1] not in (1, 3, 4):
+        grey = f"; build with in_channels={got[3]}" if got[3] != in_channels else ""
+        other = f"; build with image_size=({got[1]}, {got[2]})" if got[1:3] != size else ""
+        return f"images.permute(0, 3, 1, 2) puts channels first{grey}{other}"
+    if len(got) == 4:
+        parts = [f"in_channels={got[1]}"] if got[1] != in_channels else []
+        parts += [f"image_size=({got[2]}, {got[3]})"] if got[2:] != size else []
+        return f"build with {' and '.join(parts)}"
+    if len(got) == 3 and got == (in_channels, *size):
+        return "images.unsqueeze(0) makes a batch of one image"
+    if len(got) == 3 and got[1:] == size and in_channels == 1:
+        return "images.unsqueeze(1) adds the channel of grey images"
+    if len(got) == 2 and got[1] == in_channels * size[0] * size[1]:
+        return f"images.view(-1, {in_channels}, {size[0]}, {size[1]}) makes images of rows of pixels"
+    return "bring the images into this shape, or build the model for theirs with in_channels and image_size"
+
+
+def flatten_features(model: nn.Module, inputs: Tensor, *, in_features: int) -> Tensor:
+    """Rows of features (B, in_features) from features or images (B, …) with that many values each.
+
+    Raises:
+        ShapeError: Another number of values per row, or no batch dimension.
+        DtypeError: Whole numbers.
+    """
+    features = inputs.flatten(start_dim=1) if inputs.ndim > 2 else inputs
+    if features.ndim == 2 and features.shape[1] == in_features and features.dtype.is_floating_point:
+        return features
+    name = type(model).__name__
+    where = f"{name}.forward, argument `inputs`"
+    accepts = f"float tensor (batch, {in_features}), or images with {in_features} values each"
+    if features.ndim == 2 and features.shape[1] == in_features:
+        raise DtypeError(
+            f"{name} got inputs of {str(inputs.dtype).removeprefix('torch.')}.",
+            where=where,
+            accepts=accepts,
+            mend="inputs.float() for numbers, inputs.float() / 255 for pixels",
+        )
+    if inputs.numel() == in_features:
+        mend = "inputs.reshape(1, -1) makes a batch of one row"
+    elif features.ndim == 2:
+        mend = f"build with in_features={features.shape[1]}, or give rows of {in_features} values"
+    else:
+        mend = f"give a batch of rows of {in_features} values"
+    raise ShapeError(f"{name} got inputs shaped {tuple(inputs.shape)}.", where=where, accepts=accepts, mend=mend)
