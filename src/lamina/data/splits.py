@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from lamina.core import draws
-from lamina.core.errors import ConfigError, DataError, unknown_name
+from lamina.core.errors import ConfigError, DataError
 from lamina.data.columns import Columns, Data
 from lamina.data.config import DataConfig
 from lamina.data.decoded_ahead import join_columns
+from lamina.data.tables import unknown_column
 
 # Usual names of splits in files and folders -> ours.
 SPLIT_NAMES: dict[str, str] = {
@@ -271,8 +272,8 @@ class _Pool:
         assert config.group is not None
         groups = self._of_rows(config.group, rows)
         if groups is None:
-            raise unknown_name(
-                "column", config.group, data.spec.columns, where=f"data.group, columns of {data.source or 'the data'}"
+            raise unknown_column(
+                config.group, data.spec.columns, where=f"data.group, columns of {data.source or 'the data'}"
             )
         numbered: Tensor = torch.unique(groups, dim=0, return_inverse=True)[1]
         return numbered

@@ -21,11 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lamina.core.errors import DataError, unknown_name
+from lamina.core.errors import DataError
 from lamina.data.columns import Columns, ColumnSpec, Data, DataSpec, Fault, FieldSpec, column_spec
 from lamina.data.config import DataConfig
 from lamina.data.readers.base import FaultList, RowNames, no_rows, order_classes
-from lamina.data.tables import RawColumn, RawTable
+from lamina.data.tables import RawColumn, RawTable, unknown_column
 
 CLASS_NAMES: Final = ("label", "class", "species", "diagnosis", "outcome")
 TARGET_NAMES: Final = ("label", "class", "target", "species", "diagnosis", "outcome", "y")
@@ -119,7 +119,7 @@ def find_column(table: RawTable, wanted: str, option: str) -> str:
         return folded[wanted.casefold()]
     if re.fullmatch(r"-?\d+", wanted) and -len(table.names) <= int(wanted) < len(table.names):
         return table.names[int(wanted)]
-    raise unknown_name("column", wanted, table.names, where=f"{option}, columns of {table.where}")
+    raise unknown_column(wanted, table.names, where=f"{option}, columns of {table.where}")
 
 
 def _target_kind(column: RawColumn, config: DataConfig) -> tuple[Literal["class", "number"], str]:

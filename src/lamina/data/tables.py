@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lamina.core.errors import DataError
+from lamina.core.errors import DataError, UnknownNameError, unknown_name
 
 # Stripped and without capitals; `none` is a category more often than a gap.
 MISSING: Final = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "?", "-"})
@@ -33,6 +33,17 @@ def is_number(cell: str) -> bool:
         return not math.isnan(float(cell)) and "_" not in cell
     except ValueError:
         return False
+
+
+def unknown_column(name: str, known: Iterable[str], *, where: str) -> UnknownNameError:
+    """The error for a column that does not exist, with the nearest names."""
+    error = unknown_name("column", name, known, where=where)
+    mend = (
+        error.mend
+        if error.mend.startswith("did you mean")
+        else "give a header as it stands in the file, or a number from 0"
+    )
+    return UnknownNameError(error.what, where=where, accepts=error.accepts, mend=mend)
 
 
 @dataclass

@@ -33,6 +33,7 @@ class TableReader(Reader):
     """Tables of numbers and categories in CSV, TSV and the like; one file, or a folder with one per split."""
 
     name = "table"
+    makes = ("number", "category")
 
     def sniff(self, source: Source) -> Guess:
         """Rather sure when the first rows agree on a delimiter and some column holds numbers."""

@@ -101,6 +101,9 @@ def understand(file: SourceFile, *, header: bool | None = None) -> tuple[Dialect
         raise _unusable("The file holds nothing but comments.", file.where, "give a file with at least one row")
     delimiter, rows = _delimiter(body)
     width = Counter(len(row) for row in rows[1:] or rows).most_common(1)[0][0]
+    while width > 2 and all(len(row) < width or not row[width - 1] for row in rows):
+        width -= 1  # delimiters at the end of every line make no columns
+    rows = [row if any(row[width:]) else row[:width] for row in rows]
     if width < 2:
         raise _unusable(
             "The file has one column only.",
@@ -387,6 +390,11 @@ def _ragged(row: Sequence[str], dialect: Dialect, line: int, where: str) -> Faul
 
 def _kind(column: Sequence[str], dialect: Dialect) -> Kind:
     """Numbers or text, by the rule that the module's constants state; a column without values counts as numbers."""
+    try:
+        if not any(map(math.isnan, map(float, column))):
+            return "number"  # the common case, found fast
+    except ValueError:
+        pass
     present = [cell for cell in map(str.strip, column) if not is_missing(cell)]
     num_texts = sum(not is_number(_with_point(cell, dialect)) for cell in present)
     if num_texts <= SLIPS * len(present):
