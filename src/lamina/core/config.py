@@ -41,10 +41,13 @@ class Config(BaseModel):
     @classmethod
     def from_values(cls, values: Mapping[str, Any], *, where: str = "") -> Self:
         """Build from plain values (of YAML, say); `where` prefixes the keys in error messages."""
+        # Not model_validate: that calls our own __init__, whose error would arrive wrapped and without `where`.
+        built = cls.__new__(cls)
         try:
-            return cls.model_validate(dict(values))
+            cls.__pydantic_validator__.validate_python(dict(values), self_instance=built)
         except ValidationError as error:
             raise _readable(error, cls, where=where) from None
+        return built
 
     def values(self) -> dict[str, Any]:
         """Plain values that YAML and JSON can hold; `from_values` inverts it."""
@@ -71,6 +74,9 @@ def _readable(error: ValidationError, cls: type[BaseModel], *, where: str = "") 
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     key = ".".join([*([where] if where else []), *path]) or (where or cls.__name__)
+    inner = first.get("ctx", {}).get("error")
+    if isinstance(inner, ConfigError):  # a Config inside this one
+        return ConfigError(f"{key}: {inner.what}", where=key, accepts=inner.accepts, mend=inner.mend)
     if first["type"] == "extra_forbidden":
         owner = _owner(cls, path[:-1])
         return unknown_key(path[-1], owner.model_fields if owner else (), where=key)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from lamina.data.columns import Data
 from lamina.data.config import DataConfig
 from lamina.data.readers.base import Guess, ImageSplit, Labels, Reader, RowNames, image_data, split_of_file
 from lamina.data.readers.pixels import channels_are_first, compact, image_shape, rows_to_images
-from lamina.data.readers.sources import Source, SourceFile, read_bounded, too_large
+from lamina.data.readers.sources import Source, SourceFile, read_elements, too_large
 
 _TYPES: Final = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _KIND_WORDS: Final = re.compile(r"(images?|labels?|idx\d|ubyte|ubytes)", re.IGNORECASE)
@@ -80,16 +80,12 @@ def read_array(file: SourceFile, *, max_bytes: int) -> NDArray[np.generic]:
             return np.memmap(file.path, dtype=np.uint8, mode="c", offset=header.offset, shape=header.shape)
         raise too_large(file.where, max_bytes)
     with file.open() as stream:
-        _skip(stream, header.offset)
-        data = read_bounded(stream, header.num_bytes + 1, where=file.where)
-    if len(data) != header.num_bytes:
-        more = "more than " if len(data) > header.num_bytes else ""
-        raise _wrong_size(header, min(len(data), header.num_bytes), file.where, more=more)
-    return np.frombuffer(data, dtype=header.dtype).reshape(header.shape)
-
-
-def _skip(stream: BinaryIO, num_bytes: int) -> None:
-    stream.read(num_bytes)
+        stream.read(header.offset)
+        elements = read_elements(stream, header.num_bytes, file=file)
+    if len(elements) != header.num_bytes:
+        more = "more than " if len(elements) > header.num_bytes else ""
+        raise _wrong_size(header, min(len(elements), header.num_bytes), file.where, more=more)
+    return elements.view(header.dtype).reshape(header.shape)
 
 
 def _wrong_size(header: IDXHeader, found: int, where: str, *, more: str = "") -> DataError:

@@ -23,7 +23,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final, cast
 
+import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 from lamina.core.errors import DataError, nearest
 from lamina.core.files import safe_member_name
@@ -155,6 +157,31 @@ def read_bounded(stream: BinaryIO, max_bytes: int, *, where: str) -> bytes:
             raise too_large(where, max_bytes)
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def read_elements(stream: BinaryIO, num_bytes: int, *, file: SourceFile) -> NDArray[np.uint8]:
+    """At most `num_bytes` + 1 of a stream, into memory that is allocated once.
+
+    Args:
+        num_bytes: What the header promises; the extra byte shows that there is more.
+        file: Where the stream comes from; a promise beyond what its stored size can unpack to is refused first.
+
+    Raises:
+        DataError: The promise cannot be kept.
+    """
+    if num_bytes > max(FREE_BYTES, MAX_RATIO * file.size):
+        raise DataError(
+            f"The header promises {num_bytes} bytes, but the file has {file.size}.",
+            where=file.where,
+            accepts=f"data that unpacks to at most {MAX_RATIO} times its size",
+            mend="download or copy the file again; do not trust where this one came from",
+        )
+    elements: NDArray[np.uint8] = np.empty(num_bytes + 1, dtype=np.uint8)
+    view = elements.data
+    count = 0
+    while count <= num_bytes and (came := stream.readinto(view[count : count + (1 << 20)])):  # type: ignore[attr-defined]
+        count += came
+    return elements[:count]
 
 
 class _Bounded(io.RawIOBase):
