@@ -8,37 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from lamina.core.config import Config, Field
+from lamina.core.config import Field
 from lamina.core.errors import ConfigError, nearest
 from lamina.core.registry import lookup, register
+from lamina.optim import ftrl, lars  # noqa: F401 (registers them)
+from lamina.optim.options import Groups, OptimizerConfig, parameter_options
 
-__all__ = ["OptimizerConfig", "create_optimizer", "parameter_options", "parse_optimizer"]
+__all__ = ["create_optimizer", "parse_optimizer"]
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class OptimizerConfig(Config):
-    """What every optimizer can be told.
-
-    Attributes:
-        penalties: Fields that are zero for biases and norms unless `decay_bias`.
-    """
-
-    penalties: ClassVar[tuple[str, ...]] = ("weight_decay",)
-
-    lr: float = Field(0.01, description="Learning rate; the schedule multiplies it.", gt=0)
-    lr_by_name: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        {},
-        description="Parameter-name pattern (such as head.*) -> learning rate of its own; the first that fits counts.",
-    )
-    decay_bias: bool = Field(
-        False, description="Apply weight decay to biases and norms (parameters of one dimension) too."
-    )
 
 
 class SGDConfig(OptimizerConfig):
@@ -162,16 +145,7 @@ def parse_optimizer(values: Mapping[str, Any]) -> tuple[str, OptimizerConfig]:
     return name, config
 
 
-def parameter_options(config: OptimizerConfig, name: str, parameter: Tensor) -> tuple[float, bool]:
-    """Base learning rate of a parameter, and whether weight decay applies to it."""
-    lr = next((rate for pattern, rate in config.lr_by_name.items() if fnmatchcase(name, pattern)), config.lr)
-    decays = config.decay_bias or parameter.dim() > 1 or not any(getattr(config, key) for key in config.penalties)
-    return lr, decays
-
-
 # --- torch's own ----------------------------------------------------------------------------------------------------
-
-Groups = list[dict[str, Any]]
 
 
 def _kernels(groups: Groups, *, has_fused: bool = True) -> dict[str, bool]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lamina.core.config import Field
 from lamina.core.registry import register
-from lamina.optim.create import Groups, OptimizerConfig
+from lamina.optim.options import Groups, OptimizerConfig
 
 __all__ = ["FTRL", "FTRLConfig", "initial_state"]
 

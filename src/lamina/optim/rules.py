@@ -20,13 +20,12 @@ from lamina.optim.create import (
     AdamWConfig,
     MomentumConfig,
     NesterovConfig,
-    OptimizerConfig,
     RMSpropConfig,
-    parameter_options,
     parse_optimizer,
 )
 from lamina.optim.ftrl import FTRLConfig, initial_state
 from lamina.optim.lars import LARSConfig, local_rates
+from lamina.optim.options import OptimizerConfig, parameter_options
 
 __all__ = ["Rule", "State", "create_rule", "create_rules"]
 
