@@ -22,6 +22,7 @@ from lamina.core.errors import DataError, DtypeError
 from lamina.data import readers
 from lamina.data.columns import Columns, Data
 from lamina.data.config import DataConfig
+from lamina.data.frames import data_from_frames, holds_frames
 from lamina.data.readers.arrays import (
     Pair,
     as_array,
@@ -143,6 +144,8 @@ def _from_objects(source: Any, config: DataConfig) -> Data:
     notes: list[str] = []
     kind = type(source).__name__
     classes: tuple[str, ...] | None = None
+    if holds_frames(source):
+        return data_from_frames(source, config)
     if isinstance(source, Dataset):
         pair, classes = pair_from_dataset(source, max_bytes=config.max_memory_mb << 20)
         pairs = {"all": pair}

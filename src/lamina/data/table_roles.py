@@ -46,6 +46,7 @@ def columns_from_table(
     reader: str = "table",
     source: str = "",
     faults: FaultList | None = None,
+    labelled: bool = True,
 ) -> Data:
     """Data of raw tables, one per split, by the rules that the module's text states.
 
@@ -53,6 +54,7 @@ def columns_from_table(
         tables: Split name -> table; the training table decides. A table alone becomes the split `all`.
         config: `label`, `target` and `group`.
         faults: Found so far; rows that cannot be used (no target) are added.
+        labelled: Whether there is a target at all; False: every column is a feature.
 
     Returns:
         Columns `number` float32 (N, F) with NaN for missing, `category` int64 (N, F') with -1 for missing, `label` int64 or
@@ -66,7 +68,7 @@ def columns_from_table(
     faults = faults if faults is not None else FaultList()
     notes = list(dict.fromkeys(note for table in given.values() for note in table.notes))
     first = given.get("train") or next(iter(given.values()))
-    target, why = choose_target(first, config)
+    target, why = choose_target(first, config) if labelled else (None, "")
     group = find_column(first, config.group, "data.group") if config.group is not None else None
     if group is not None and group == target:
         raise DataError(
@@ -76,18 +78,21 @@ def columns_from_table(
             mend="name another column with data.label=… or data.group=…",
         )
     given = _same_columns(given, first, target, notes)
-    kind, kind_why = _target_kind(first[target], config)
-    if kind == "class":
-        _refuse_prose(first, target)
-    given = {name: _with_answers(table, target, kind, faults) for name, table in given.items()}
+    kind: Literal["class", "number"] = "class"
+    if target is not None:
+        kind, kind_why = _target_kind(first[target], config)
+        if kind == "class":
+            _refuse_prose(first, target)
+        given = {name: _with_answers(table, target, kind, faults) for name, table in given.items()}
+        notes.append(f"The target is {target!r}, {why}; it is a {kind}, as {kind_why}.")
     given = {name: table for name, table in given.items() if len(table.lines)}
     if not given:
         raise no_rows(source or first.where, faults)
-    notes.append(f"The target is {target!r}, {why}; it is a {kind}, as {kind_why}.")
     roles = _Roles.decide(given, skip=[name for name in (target, group) if name is not None], notes=notes)
     builder = _Assembly(given, notes)
     builder.features(roles)
-    builder.target(target, kind)
+    if target is not None:
+        builder.target(target, kind)
     if group is not None:
         builder.group(group)
     for name in roles.identifiers:
@@ -154,7 +159,9 @@ def _refuse_prose(table: RawTable, target: str) -> None:
         )
 
 
-def _same_columns(given: dict[str, RawTable], first: RawTable, target: str, notes: list[str]) -> dict[str, RawTable]:
+def _same_columns(
+    given: dict[str, RawTable], first: RawTable, target: str | None, notes: list[str]
+) -> dict[str, RawTable]:
     """The splits whose columns are the first's; a table without the target cannot be judged and is left out."""
     kept = {}
     for name, table in given.items():
