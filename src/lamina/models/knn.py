@@ -22,7 +22,7 @@ from lamina.nn.inputs import flatten_features
 from lamina.nn.neighbours import NeighbourIndex
 
 _TIE_BREAK = 1e-4  # share of the votes that the nearest of tied classes gains; float32 logits still tell it
-_LEVELS = (255, 16, 1)  # rows that are whole multiples of 1 / level up to 1 (up to 255 for level 1) are kept as bytes
+_LEVELS = (255, 16, 1)  # rows whose values are 0 to 255 times 1 / level are kept as bytes
 
 
 class KNNConfig(Config):
@@ -46,7 +46,7 @@ class KNNConfig(Config):
     regression: bool = Field(False, description="Store numbers instead of labels and predict their weighted mean.")
     storage: Literal["auto", "float32"] = Field(
         "auto",
-        description="auto: rows of pixels scaled to [0, 1] are kept as bytes, without loss, a quarter of the size.",
+        description="auto: rows of pixels are kept as bytes where that loses nothing, a quarter of the size.",
     )
 
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from lamina.core.errors import ShapeError
-
 Padding = int | tuple[int, int] | Literal["same", "valid"]
 
 
@@ -178,24 +176,6 @@ def smallest_input(sizes: tuple[tuple[int, int, Padding], ...]) -> int:
         else:
             return n
         n += 1
-
-
-def as_pair(value: int | tuple[int, ...], *, name: str) -> tuple[int, int]:
-    """One number for both axes, or one for each.
-
-    Raises:
-        ShapeError: Neither one number nor two.
-    """
-    if isinstance(value, int):
-        return value, value
-    if len(value) != 2:
-        raise ShapeError(
-            f"{name} got {value!r}, {len(value)} numbers.",
-            where=f"argument `{name}`",
-            accepts="a number for both axes, or (height, width)",
-            mend=f"give {name}=(height, width)",
-        )
-    return value[0], value[1]
 
 
 def _two_sides(padding: Padding) -> tuple[int, int]:
