@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -229,6 +229,7 @@ class Task(ABC):
     """
 
     Config: type[AnyConfig] = AnyConfig
+    name: ClassVar[str] = ""  # under which it is registered
 
     def __init__(self, config: AnyConfig, spec: DataSpec) -> None:
         self.config = config
@@ -292,8 +293,8 @@ class Task(ABC):
             )
 
     def input_columns(self) -> Iterable[str]:
-        """Columns that `forward` needs; predictions are made from these alone."""
-        return ("image",) if "image" in self.spec.columns else ("number", "category")
+        """Raw columns from which predictions are made, those of them that the data has."""
+        return ("image", "number", "category")
 
     @property
     def monitor(self) -> tuple[str, str]:

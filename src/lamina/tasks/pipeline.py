@@ -7,7 +7,7 @@ is drawn from, no gradient is kept.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lamina.core.errors import NonFiniteError
 from lamina.data.columns import Columns, DataSpec, batch_to
 from lamina.data.inputs import read_inputs
 from lamina.data.preprocessing import Preprocessing
@@ -76,7 +77,7 @@ def evaluate(
         metrics.name_groups(spec)
     feed = task.feed(columns, batch_size=batch_size, seed=0, training=False)
     ctx = Context(device=device)
-    with _judging(model):
+    with judging(model):
         for number in range(len(feed)):
             raw = feed.batch(0, number)
             batch, outputs = _forward(
@@ -113,7 +114,7 @@ def _forward(
 
 
 @contextlib.contextmanager
-def _judging(model: nn.Module) -> Iterator[None]:
+def judging(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every module is in the mode it was in."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -123,6 +124,19 @@ def _judging(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def _refuse_nan(outputs: Outputs, names: Sequence[str]) -> None:
+    """A prediction of NaN is no prediction."""
+    for name, tensor in outputs.items():
+        bad = tensor.isnan().flatten(start_dim=1).any(dim=1) if tensor.ndim > 1 else tensor.isnan()
+        if bool(bad.any()):
+            raise NonFiniteError(
+                f"The model gave NaN ({name}) for {int(bad.sum())} of {len(bad)} inputs.",
+                where=names[int(bad.nonzero()[0, 0])],
+                accepts="finite outputs",
+                mend="look for NaN or infinite values in the input; a model that always gives NaN has to be trained again",
+            )
 
 
 class Pipeline:
@@ -196,12 +210,13 @@ class Pipeline:
         for raw in columns.chunks(batch_size):
             given = {name: raw[name] for name in (*names, "row")}
             # Entered anew for each batch: a generator must not keep the caller in inference mode between two of them.
-            with _judging(self.model):
+            with judging(self.model):
                 _, outputs = _forward(
                     self.model, self.task, preprocessing, given, ctx, autocast=autocast, channels_last=False
                 )
             ctx.first_row += len(raw["row"])
-            yield {name: tensor.cpu() for name, tensor in outputs.items()}
+            # Plain copies: what inference mode made could not be used where gradients are wanted.
+            yield {name: tensor.cpu().clone() for name, tensor in outputs.items()}
 
     def outputs(self, columns: Columns, *, batch_size: int = 256, autocast: bool = False) -> Outputs:
         """The model's outputs for all rows, on the CPU: `logits`, or `prediction` for numbers."""
@@ -223,6 +238,7 @@ class Pipeline:
         columns, names = read_inputs(inputs, self.spec)
         predictions: list[Prediction] = []
         for outputs in self.chunks(columns, batch_size=batch_size):
+            _refuse_nan(outputs, names[len(predictions) :])
             predictions += self.task.decode(outputs)
         return [{"input": name, **found} for name, found in zip(names, predictions, strict=True)]
 
