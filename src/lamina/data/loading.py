@@ -67,7 +67,7 @@ def load_data(source: Any, *, config: DataConfig | None = None, **fields: Any) -
     if isinstance(source, Data):
         return source
     data = _from_name_or_path(source, config) if isinstance(source, str | Path) else _from_objects(source, config)
-    _stop_at_faults(data, config)
+    stop_at_faults(data, config)
     if not data.fingerprint:
         data.fingerprint = fingerprint(data.splits)
     return data
@@ -165,7 +165,8 @@ def _from_objects(source: Any, config: DataConfig) -> Data:
     return data_from_arrays(pairs, config, reader="arrays", source=kind, notes=notes, classes=classes)
 
 
-def _stop_at_faults(data: Data, config: DataConfig) -> None:
+def stop_at_faults(data: Data, config: DataConfig) -> None:
+    """Raise a DataError for the first fault, unless `on_fault` says to leave such rows out."""
     stopping = [fault for fault in data.faults if fault.stops]
     if not stopping or config.on_fault == "skip":
         return

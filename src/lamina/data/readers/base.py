@@ -201,13 +201,14 @@ def image_data(
     classes: Sequence[str] | None = None,
     resize: Literal["crop"] | None = None,
     maximum: float | None = None,
+    planar: bool = False,
     max_bytes: int = 1 << 30,
 ) -> Data:
     """Data from image splits: one class list for all, one shape and dtype checked, splits in the usual order.
 
     Args:
         classes: Names in the order that the files give; default: those that occur, ordered by `order_classes`.
-        resize, maximum: As in ColumnSpec.
+        resize, maximum, planar: As in ColumnSpec.
         max_bytes: How much of images that are loaded on demand may be asked for at once.
 
     Raises:
@@ -246,6 +247,7 @@ def image_data(
             shape=tuple(images.shape[1:]),
             resize=resize,
             maximum=maximum,
+            planar=planar,
         )
         if isinstance(images, Tensor):
             columns[name] = Columns({"image": images, **tensors}, origin=split.origin)

@@ -87,10 +87,11 @@ def decode_image(file: SourceFile, *, channels: int, size: tuple[int, int] | Non
         if size is not None and image.format == "JPEG":
             _scale_while_decoding(image, size)
         upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
-        return _pixels(upright, channels, size)
+        return fit_image(upright, channels=channels, size=size)
 
 
-def _pixels(image: Image.Image, channels: int, size: tuple[int, int] | None) -> NDArray[np.uint8]:
+def fit_image(image: Image.Image, *, channels: int, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """The pixels of a picture, (C, H, W) uint8, fitted to `size` (height, width) as `decode_image` does."""
     plain = _in_channels(image, channels)
     if size is not None and (plain.height, plain.width) != size:
         plain = plain.resize(

@@ -156,7 +156,13 @@ class PixelCSVReader(Reader):
                 splits[name].groups[config.group] = Labels.of_names(groups)
         notes += [said, *packed.notes]
         return image_data(
-            splits, reader=self.name, source=str(source), faults=faults, notes=notes, maximum=packed.maximum
+            splits,
+            reader=self.name,
+            source=str(source),
+            faults=faults,
+            notes=notes,
+            maximum=packed.maximum,
+            planar=shape.planar,
         )
 
 
