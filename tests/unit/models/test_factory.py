@@ -50,7 +50,7 @@ FEATURES = ColumnSpec(role="number", dtype="float32", shape=(13,))
 def test_what_is_left_open_comes_from_the_data(
     name: str, columns: dict[str, ColumnSpec], inputs: tuple[int, ...], outputs: int
 ) -> None:
-    model = create_model(name, spec(**columns), seed=0)
+    model = create_model(name, spec(**columns), seed=0).eval()
     assert model(torch.zeros(inputs)).shape == (2, outputs)
     built = model_values(model)
     assert built is not None

@@ -44,7 +44,7 @@ def test_equal_distances_go_to_the_row_stored_first() -> None:
 
 
 def test_weights_by_distance() -> None:
-    model = stored([[0.0], [3.0], [4.0]], [0, 1, 1], weights="distance", smoothing=1e-6)
+    model = stored([[0.0], [3.0], [4.0]], [0, 1, 1], votes="distance", smoothing=1e-6)
     votes = [1 / 1.0, 1 / 2.0 + 1 / 3.0]
     assert model(torch.tensor([[1.0]])).softmax(1)[0, :2].tolist() == pytest.approx(
         [v / sum(votes) for v in votes], abs=1e-5
