@@ -34,7 +34,7 @@ class KNNConfig(Config):
     metric: Literal["l1", "l2", "cosine"] = Field(
         "l2", description="Distance: sum of absolute differences, Euclidean, or one less the cosine."
     )
-    weights: Literal["uniform", "distance"] = Field(
+    votes: Literal["uniform", "distance"] = Field(
         "uniform", description="Each neighbour has one vote, or 1 / distance votes (at distance 0 all votes)."
     )
     smoothing: float = Field(
@@ -85,7 +85,7 @@ class KNN(nn.Module):
         num_classes: int = 10,
         k: int = 3,
         metric: Literal["l1", "l2", "cosine"] = "l2",
-        weights: Literal["uniform", "distance"] = "uniform",
+        votes: Literal["uniform", "distance"] = "uniform",
         smoothing: float = 0.01,
         regression: bool = False,
         storage: Literal["auto", "float32"] = "auto",
@@ -95,7 +95,7 @@ class KNN(nn.Module):
         self.num_classes = num_classes
         self.k = k
         self.metric: Literal["l1", "l2", "cosine"] = metric
-        self.weights = weights
+        self.votes = votes
         self.smoothing = smoothing
         self.regression = regression
         self.storage = storage
@@ -214,6 +214,29 @@ class KNN(nn.Module):
         chosen = self.rows[rows]
         return chosen if chosen.dtype == torch.float32 else chosen.float() * self._scale()
 
+    def check_state(self) -> None:
+        """Refuse loaded rows and targets that do not belong together; a bundle from elsewhere may hold anything.
+
+        Raises:
+            DataError: Different counts, a label outside the classes, bytes without their scale.
+        """
+        problem = None
+        if len(self.rows) != len(self.targets):
+            problem = f"It has {len(self.rows)} rows and {len(self.targets)} targets."
+        elif (self.rows.dtype == torch.uint8) != (int(self.levels) in _LEVELS):
+            problem = f"It has rows of {self.rows.dtype} and levels of {int(self.levels)}."
+        elif not self.regression and len(self.targets):
+            low, high = int(self.targets.min()), int(self.targets.max())
+            if low < 0 or high >= self.num_classes:
+                problem = f"It has labels from {low} to {high} for {self.num_classes} classes."
+        if problem is not None:
+            raise DataError(
+                problem,
+                where="knn, stored rows",
+                accepts="one target per row, labels inside the classes",
+                mend="train it again, or take another bundle",
+            )
+
     # --- storing ---------------------------------------------------------------------------------------------------
 
     def _check_values(self, inputs: Tensor, targets: Tensor) -> None:
@@ -303,7 +326,7 @@ class KNN(nn.Module):
         return {**self.__dict__, "_index": None, "_room": {}}
 
     def _votes(self, distances: Tensor) -> Tensor:
-        if self.weights == "uniform":
+        if self.votes == "uniform":
             return torch.ones_like(distances)
         here = distances <= 0
         return torch.where(

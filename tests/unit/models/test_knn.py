@@ -162,3 +162,18 @@ def test_what_cannot_be_stored_is_refused() -> None:
     with pytest.raises(DtypeError):
         model.store(torch.zeros(1, 2, dtype=torch.uint8), torch.tensor([1]))
     assert model.num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"targets": torch.tensor([0, 1])}, "3 rows and 2 targets"),
+        ({"targets": torch.tensor([0, 1, 9])}, "labels from 0 to 9 for 3 classes"),
+        ({"levels": torch.tensor(255)}, "levels of 255"),
+        ({"rows": torch.zeros(3, 1, dtype=torch.uint8)}, "rows of torch.uint8 and levels of 0"),
+    ],
+)
+def test_a_state_that_contradicts_itself_is_refused(changes: dict[str, torch.Tensor], text: str) -> None:
+    state = {**stored([[0.1], [1.2], [2.3]], [0, 1, 2]).state_dict(), **changes}
+    with pytest.raises(DataError, match=text):
+        load_weights(KNN(in_features=1, num_classes=3), state)
