@@ -62,6 +62,7 @@ def test_it_is_documented(name: str) -> None:
     assert entry.config is not None
     for key, info in entry.config.model_fields.items():
         assert info.description, key
+        assert key not in ("name", "spec", "seed", "weights"), "create_model has an argument of that name"
 
 
 @pytest.mark.parametrize("name", NAMES)

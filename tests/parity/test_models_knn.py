@@ -38,7 +38,7 @@ def test_classes_of_digits(weights: str, k: int) -> None:
     inputs, labels = load_digits(return_X_y=True)
     # A little noise parts equal distances and votes, which scikit-learn decides otherwise (lowest class) than we do (nearest).
     inputs = (inputs / 16 + 1e-3 * np.random.default_rng(0).normal(size=inputs.shape)).astype(np.float32)
-    model = KNN(in_features=64, k=k, weights=weights)  # type: ignore[arg-type]
+    model = KNN(in_features=64, k=k, votes=weights)  # type: ignore[arg-type]
     model.store(torch.from_numpy(inputs[:1200]), torch.from_numpy(labels[:1200]))
     judge = KNeighborsClassifier(k, weights=weights, algorithm="brute").fit(
         inputs[:1200].astype(np.float64), labels[:1200]
@@ -70,7 +70,7 @@ def test_classes_of_iris_with_its_equal_rows() -> None:
 def test_regression(weights: str) -> None:
     inputs, targets = load_diabetes(return_X_y=True)
     inputs, targets = inputs.astype(np.float32), targets.astype(np.float32)[:, None]
-    model = KNN(in_features=10, num_classes=1, k=5, weights=weights, regression=True)  # type: ignore[arg-type]
+    model = KNN(in_features=10, num_classes=1, k=5, votes=weights, regression=True)  # type: ignore[arg-type]
     model.store(torch.from_numpy(inputs[:300]), torch.from_numpy(targets[:300]))
     judge = KNeighborsRegressor(5, weights=weights, algorithm="brute").fit(
         inputs[:300].astype(np.float64), targets[:300]

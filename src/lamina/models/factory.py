@@ -102,6 +102,7 @@ def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -
 
     Raises:
         WeightsError: The file is missing or damaged, or names or shapes differ from the model's.
+        DataError: Stored rows (of knn) that contradict each other.
     """
     if isinstance(weights, Mapping):
         tensors, where = dict(weights), "weights"
@@ -135,6 +136,9 @@ def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -
             accepts="tensors shaped like the model's",
             mend="build the model with the config that the weights were trained with",
         ) from None
+    check_state = getattr(model, "check_state", None)
+    if check_state is not None:  # of models whose state is more than weights of a fixed shape
+        check_state()
 
 
 def _read(path: Path) -> dict[str, Tensor]:
