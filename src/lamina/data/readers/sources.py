@@ -14,7 +14,6 @@ import lzma
 import os
 import re
 import tarfile
-import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -126,6 +125,11 @@ class SourceFile:
         stored = self._open_stored()
         if self.compression in ("", "zip"):
             return stored
+        if self.compression == "zstd":
+            with stored:
+                if not _is_complete_zstd(stored):
+                    raise _incomplete(self.where, "zstd")
+            stored = self._open_stored()
         return cast("BinaryIO", io.BufferedReader(_Bounded(stored, self.compression, self), 1 << 16))
 
     def read(self, max_bytes: int | None = None) -> bytes:
@@ -238,6 +242,51 @@ def _decompressor(stored: BinaryIO, compression: str) -> BinaryIO:
         return cast("BinaryIO", bz2.BZ2File(stored))
     reader = zstandard.ZstdDecompressor(max_window_size=1 << 27)
     return cast("BinaryIO", reader.stream_reader(stored, read_across_frames=True))
+
+
+def _is_complete_zstd(stored: BinaryIO) -> bool:
+    """Whether every frame has its last block: the library ends silently where a file was cut off.
+
+    Format: RFC 8878, section 3.1.1.
+    """
+    frames = 0
+    while magic := stored.read(4):
+        if magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5:  # a frame to be skipped
+            if not _skip_bytes(stored, int.from_bytes(stored.read(4), "little")):
+                return False
+            continue
+        descriptor = stored.read(1)
+        if magic != b"\x28\xb5\x2f\xfd" or not descriptor:
+            return False
+        single, size_code = descriptor[0] >> 5 & 1, descriptor[0] >> 6
+        size_bytes = (single, 2, 4, 8)[size_code]
+        if not _skip_bytes(stored, (1 - single) + (0, 1, 2, 4)[descriptor[0] & 3] + size_bytes):
+            return False
+        is_last = False
+        while not is_last:
+            header = int.from_bytes(head, "little") if len(head := stored.read(3)) == 3 else -1
+            is_last, kind = bool(header & 1), header >> 1 & 3
+            if header < 0 or kind == 3 or not _skip_bytes(stored, 1 if kind == 1 else header >> 3):
+                return False
+        if descriptor[0] >> 2 & 1 and not _skip_bytes(stored, 4):
+            return False
+        frames += 1
+    return frames > 0
+
+
+def _skip_bytes(stream: BinaryIO, count: int) -> bool:
+    while count and (data := stream.read(min(count, 1 << 20))):
+        count -= len(data)
+    return count == 0
+
+
+def _incomplete(where: str, compression: str) -> DataError:
+    return DataError(
+        f"The {compression} data is damaged: it ends early, or something else follows it.",
+        where=where,
+        accepts=f"a complete {compression} file",
+        mend="download or copy the file again; compare its size with the original's",
+    )
 
 
 def _compression(head: bytes) -> str:
@@ -353,16 +402,14 @@ class Source:
     def _zip_members(self, file: SourceFile) -> tuple[SourceFile, ...] | None:
         assert file.path is not None
         try:
-            archive = zipfile.ZipFile(file.path)
+            with zipfile.ZipFile(file.path) as archive:
+                infos = [info for info in archive.infolist() if not info.is_dir()]
         except _DAMAGE as error:
             raise _damaged("zip", file.where, error) from error
-        infos = [info for info in archive.infolist() if not info.is_dir()]
         if infos and all(info.filename.endswith(".npy") for info in infos):
-            archive.close()
             return None
         if sum(info.compress_size for info in infos) > file.size:
             raise _damaged("zip", file.where, zipfile.BadZipFile("its members overlap"))
-        lock = threading.Lock()
         members = []
         for info in infos:
             # The high half of the attributes holds the unix mode, where the packer wrote one.
@@ -391,7 +438,7 @@ class Source:
                     where=where,
                     size=info.file_size,
                     max_bytes=self.max_bytes,
-                    opener=_zip_opener(archive, info, lock, where),
+                    opener=_zip_opener(file.path, info, where),
                 )
             )
         return _checked_members(members, file.where)
@@ -537,14 +584,23 @@ def _memory_opener(content: bytes) -> Callable[[], BinaryIO]:
 
 
 class _ZipMember(io.RawIOBase):
-    """A member of a zip: readable from several threads, with damage (a wrong checksum) as DataError."""
+    """A member of a zip, with damage (a wrong checksum, a cut file) as DataError.
 
-    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, lock: threading.Lock, where: str) -> None:
-        self._lock, self._where, self._left = lock, where, info.file_size
+    It opens the archive for itself, so that members can be read from several threads and nothing stays open.
+    """
+
+    def __init__(self, path: Path, info: zipfile.ZipInfo, where: str) -> None:
+        self._where = where
+        stored = path.open("rb")
         try:
-            with lock:
-                self._stream = archive.open(info)
+            stored.seek(info.header_offset)
+            header = stored.read(30)
+            if len(header) < 30 or header[:4] != b"PK\x03\x04":
+                raise zipfile.BadZipFile("a member's header is missing")
+            stored.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), os.SEEK_CUR)
+            self._stream = zipfile.ZipExtFile(stored, "r", info, close_fileobj=True)
         except _DAMAGE as error:
+            stored.close()
             raise _damaged("zip", where, error) from error
 
     def readable(self) -> bool:
@@ -553,18 +609,20 @@ class _ZipMember(io.RawIOBase):
     def readinto(self, buffer: object) -> int:
         view = memoryview(cast("bytearray", buffer))
         try:
-            with self._lock:
-                data = self._stream.read(len(view))
+            data = self._stream.read(len(view))
         except _DAMAGE as error:
             raise _damaged("zip", self._where, error) from error
         view[: len(data)] = data
         return len(data)
 
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
 
-def _zip_opener(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, lock: threading.Lock, where: str
-) -> Callable[[], BinaryIO]:
-    return lambda: cast("BinaryIO", io.BufferedReader(_ZipMember(archive, info, lock, where), 1 << 16))
+
+def _zip_opener(path: Path, info: zipfile.ZipInfo, where: str) -> Callable[[], BinaryIO]:
+    return lambda: cast("BinaryIO", io.BufferedReader(_ZipMember(path, info, where), 1 << 16))
 
 
 class _Slice(io.RawIOBase):
