@@ -138,7 +138,7 @@ def _baselines(data: Data, *, is_regression: bool) -> Iterator[tuple[str, str, d
     epochs = min(200, max(12, math.ceil(_LINEAR_STEPS / math.ceil(num_rows / batch_size))))
     linear = {
         "model": {"kind": "linear"},
-        "optimizer": {"name": "adam", "lr": 1e-3 if is_image else 1e-2},
+        "optimizer": {"name": "adam", "lr": 1e-3 if is_image and num_rows >= 10_000 else 5e-3 if is_image else 1e-2},
         "schedule": {"name": "cosine"},
         "training": {"epochs": epochs, "batch_size": batch_size, **quiet},
     }
