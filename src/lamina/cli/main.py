@@ -99,6 +99,7 @@ def _dispatch(words: list[str]) -> int:
     command = load_command(name)
     parser = make_parser(command)
     options = parser.parse(rest)
+    options.argv = words
     output = Output(json_wanted=options.json, quiet=options.quiet)
     return int(command.run(options, output))
 

@@ -19,7 +19,17 @@ from lamina.core.errors import ConfigError, LaminaError, UsageError, nearest
 from lamina.data.config import DataConfig
 from lamina.train.config import TrainingConfig
 
-__all__ = ["Recipe", "Resolved", "declare", "known_values", "resolve"]
+__all__ = [
+    "Recipe",
+    "Resolved",
+    "check_data_path",
+    "check_partial",
+    "command_line_values",
+    "declare",
+    "known_values",
+    "resolve",
+    "resolve_layers",
+]
 
 
 class Recipe(Config):
@@ -63,6 +73,8 @@ CHOICES: Final = {
     "schedule": ("schedule", "name"),
 }
 STEPS: Final = {"preprocess": "preprocessing", "augment": "augmentation"}
+# Fields of models that the data decides where nobody states them; a resolved recipe leaves them open.
+FROM_DATA: Final = frozenset({"in_features", "in_channels", "image_size", "num_classes", "regression"})
 _ORDER: Final = tuple(Recipe.model_fields)
 
 
@@ -163,7 +175,7 @@ def resolve(
         ConfigError, UnknownNameError: A key or name that does not exist, a value that is refused; names where it came from.
         UsageError: Nothing says what to train.
     """
-    layers = [*_recipe_layers(recipe), ("command line", command_line_values(assignments, data=data, weights=weights))]
+    layers = [*recipe_layers(recipe), ("command line", command_line_values(assignments, data=data, weights=weights))]
     return resolve_layers(layers, file=recipe)
 
 
@@ -224,9 +236,10 @@ def resolve_layers(layers: Sequence[tuple[str, Mapping[str, Any]]], *, file: str
             entry = _chosen(section, kind, key, values, place)
             defaults[section] = {key: entry.name, **_fill(entry)}
     for section, kind in STEPS.items():
-        merged[section] = [_step(section, kind, step, place) for step in merged.get(section) or ()]
+        if merged.get(section):
+            merged[section] = [_step(section, kind, step, place) for step in merged[section]]
     _lay_defaults(merged, defaults, origins, "")
-    ordered = {key: merged[key] for key in _ORDER if key in merged}
+    ordered = {key: _ordered(merged[key], defaults.get(key)) for key in _ORDER if key in merged}
     _check_whole(ordered, place)
     return Resolved(ordered, {key: origins[key] for key in flatten(ordered) if key in origins})
 
@@ -234,7 +247,7 @@ def resolve_layers(layers: Sequence[tuple[str, Mapping[str, Any]]], *, file: str
 # --- layers ---------------------------------------------------------------------------------------------------------
 
 
-def _recipe_layers(recipe: str | None) -> list[tuple[str, Mapping[str, Any]]]:
+def recipe_layers(recipe: str | None) -> list[tuple[str, Mapping[str, Any]]]:
     if recipe is None:
         return []
     if recipe in registry.names("recipe"):
@@ -262,8 +275,7 @@ def _recipe_layers(recipe: str | None) -> list[tuple[str, Mapping[str, Any]]]:
             if near
             else "check the path; `lamina list recipes` names the recipes",
         )
-    registry.describe("recipe", recipe, where="command line, RECIPE")  # raises with the nearest names
-    raise AssertionError("a recipe that the index does not know")
+    return [("recipe", known_values(recipe, where="command line, RECIPE"))]
 
 
 def _yaml_files(folder: Path) -> list[Path]:
@@ -407,8 +419,11 @@ def _step(section: str, kind: str, step: Any, place: _Places) -> dict[str, Any]:
 
 
 def _fill(entry: registry.Entry) -> dict[str, Any]:
-    """Defaults of a chosen thing."""
-    return dict(entry.defaults or {})
+    """Defaults of a chosen thing; `lamina.models.factory` fills a model's remaining fields from the data."""
+    left_open = FROM_DATA if entry.kind == "model" else frozenset()
+    # The recipe's own sections say these, not the task's.
+    left_open |= {"loss", "penalties"} if entry.kind == "task" else frozenset()
+    return {key: value for key, value in (entry.defaults or {}).items() if key not in left_open}
 
 
 def _lay_defaults(target: dict[str, Any], defaults: Mapping[str, Any], origins: dict[str, str], prefix: str) -> None:
@@ -424,9 +439,27 @@ def _lay_defaults(target: dict[str, Any], defaults: Mapping[str, Any], origins: 
             origins[path] = "default"
 
 
+def _ordered(value: Any, like: Any) -> Any:
+    """A section's keys in the order of its declaration."""
+    if not isinstance(value, dict) or not isinstance(like, Mapping):
+        return value
+    return {**{key: value[key] for key in like if key in value}, **value}
+
+
 def _check_whole(values: Mapping[str, Any], place: _Places) -> None:
     with place.named():
         Recipe.from_values(values)
+
+
+def check_partial(values: Mapping[str, Any], *, origin: str = "command line") -> None:
+    """Check values that do not make a whole recipe yet: keys, types and bounds.
+
+    Raises:
+        ConfigError: See `resolve`.
+    """
+    schema = {**Recipe.json_schema(), "required": []}
+    with _Places(dict.fromkeys(flatten(values), origin), None).named():
+        check_values(_normal(values, origin=origin, file=None), schema, where="")
 
 
 def check_data_path(values: Mapping[str, Any], *, places: str = "--data") -> str:

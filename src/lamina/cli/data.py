@@ -1,0 +1,107 @@
+"""`lamina data`: what a reader sees in a file, folder, archive or embedded dataset."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from lamina.cli.output import Output
+from lamina.cli.parser import Parser
+from lamina.core.errors import DataError
+
+SUMMARY = "say what is in a file, folder or dataset: classes, statistics, faults, duplicates, leaks"
+EXAMPLES = ("lamina data digits", "lamina data train.csv", "lamina data photos.zip data.label=kind --json")
+
+
+def add_arguments(parser: Parser) -> None:
+    """The words of the command."""
+    parser.add_argument("path", metavar="PATH", help="file, folder or archive, or the name of an embedded dataset")
+    parser.add_argument(
+        "values", nargs="*", metavar="data.KEY=VALUE", help="how to read it: data.label=kind data.shape=[28,28]"
+    )
+
+
+def run(options: argparse.Namespace, output: Output) -> int:
+    """Read everything, list the faults, look for duplicates and leaks."""
+    config_values = data_values(options.values)
+    from lamina.data.config import DataConfig
+
+    config = DataConfig.from_values({"on_fault": "skip", **config_values}, where="data")
+    from lamina.data.inspection import inspect_data
+    from lamina.data.loading import load_data
+
+    data = load_data(options.path, config=config)
+    document = inspect_data(data)
+    output.document(document)
+    _show(document, output)
+    stopping = [fault for fault in data.faults if fault.stops]
+    if stopping and config_values.get("on_fault") != "skip":
+        first = stopping[0]
+        raise DataError(
+            f"{len(stopping)} row{'s have' if len(stopping) > 1 else ' has'} faults, the first: {first.message}.",
+            where=", ".join(
+                [
+                    first.file,
+                    *([f"row {first.row}"] if first.row is not None else []),
+                    *([f"column {first.column!r}"] if first.column is not None else []),
+                    *([f"value {first.value!r}"] if first.value is not None else []),
+                ]
+            ),
+            accepts="files without faults, or data.on_fault=skip",
+            mend="correct the file, or leave such rows out with data.on_fault=skip",
+        )
+    return 0
+
+
+def data_values(words: list[str]) -> dict[str, Any]:
+    """The `data` section of `data.KEY=VALUE` words.
+
+    Raises:
+        ConfigError: A word speaks of another section, or of a key that does not exist.
+    """
+    from lamina.core.config import check_values, parse_assignments, unknown_key
+    from lamina.data.config import DataConfig
+
+    values = parse_assignments(words)
+    for section in values:
+        if section != "data":
+            raise unknown_key(section, ["data"], where="command line")
+    found = values.get("data", {})
+    check_values(
+        values, {"properties": {"data": DataConfig.json_schema()}, **_defs(DataConfig.json_schema())}, where=""
+    )
+    return dict(found)
+
+
+def _defs(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"$defs": schema["$defs"]} if "$defs" in schema else {}
+
+
+def _show(document: Mapping[str, Any], output: Output) -> None:
+    output.text(f"reader  {document.get('reader')}")
+    splits: Mapping[str, Any] = document.get("splits", {})
+    for name, split in splits.items():
+        rows = split.get("num_rows", split.get("rows")) if isinstance(split, Mapping) else split
+        output.text(f"{name:<7} {rows:,} rows" if isinstance(rows, int) else f"{name:<7} {rows}")
+    classes = document.get("classes") or []
+    if classes:
+        shown = ", ".join(map(str, classes[:24])) + (" …" if len(classes) > 24 else "")
+        output.text(f"classes {len(classes)}: {shown}")
+    for title in ("notes", "faults", "leaks"):
+        items = document.get(title) or []
+        if items:
+            output.text(f"\n{title}")
+        for item in items[:10]:
+            output.text(f"  {_sentence(item)}")
+        if len(items) > 10:
+            output.text(f"  … and {len(items) - 10} more; --json has them all")
+
+
+def _sentence(item: Any) -> str:
+    if not isinstance(item, Mapping):
+        return str(item)
+    place = [f"{key} {item[key]}" for key in ("file", "row", "column", "value") if item.get(key) is not None]
+    if "message" in item:
+        return f"{', '.join(place)}: {item['message']}" if place else str(item["message"])
+    return ", ".join(f"{key} {value}" for key, value in item.items())

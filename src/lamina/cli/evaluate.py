@@ -1,0 +1,145 @@
+"""`lamina evaluate`: judge a bundle or run on labelled data. Nothing is divided here."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from lamina.cli.data import data_values
+from lamina.cli.output import Output
+from lamina.cli.parser import Parser
+from lamina.cli.subjects import open_bundle, run_of, use_threads
+from lamina.core.errors import DataError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from lamina.core.run import RunFolder
+    from lamina.data.columns import Columns, Data
+
+SUMMARY = "judge a bundle or run on labelled data"
+EXAMPLES = (
+    "lamina evaluate runs/digits-1 --data digits",
+    "lamina evaluate digits.bundle --data new.csv --split test --json",
+)
+
+
+def add_arguments(parser: Parser) -> None:
+    """The words of the command."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle (folder or .zip) or a run folder")
+    parser.add_argument("values", nargs="*", metavar="data.KEY=VALUE", help="how to read the data: data.label=kind")
+    parser.add_argument("--data", metavar="PATH", help="labelled data; by default a run's own")
+    parser.add_argument("--split", metavar="S", help="the split to judge; by default test, else valid, else all rows")
+
+
+def run(options: argparse.Namespace, output: Output) -> int:
+    """Judge, and print metrics and the confusion matrix."""
+    given = data_values(options.values)
+    use_threads(options.threads)
+    run_folder = run_of(options.bundle)
+    path, section = _what_to_read(options, run_folder, given)
+    bundle = open_bundle(options.bundle, command="evaluate", device=options.device)
+    from lamina.data.config import DataConfig
+    from lamina.data.loading import load_data
+
+    config = DataConfig.from_values({**section, **given}, where="data")
+    data = load_data(path, config=config)
+    own = _own_split(data, run_folder)
+    split, columns = choose_rows(own or data, options.split)
+    if own is not None:
+        output.note(f"This is the data that the run was trained on; its own {split} split is judged.")
+    evaluation = bundle.evaluate(columns, spec=(own or data).spec)
+    details = evaluation.details
+    matrix = details.get("confusion_matrix")
+    output.document(
+        {
+            "task": bundle.task.name,
+            "num_samples": evaluation.num_samples,
+            "metrics": evaluation.metrics,
+            "labels": list(bundle.labels),
+            "confusion_matrix": matrix,
+            "split": split,
+            "own_split": own is not None,
+            "data": str(path),
+            "bundle": options.bundle,
+            "details": {key: value for key, value in details.items() if key not in ("confusion_matrix", "labels")},
+        }
+    )
+    output.text(f"{evaluation.num_samples:,} rows, split {split}\n")
+    output.table([[name, value] for name, value in evaluation.metrics.items()], header=["metric", "value"])
+    if matrix is not None and len(bundle.labels) <= 26:
+        output.text("\nconfusion matrix (rows: true, columns: predicted)")
+        rows = [[label, *row] for label, row in zip(bundle.labels, matrix, strict=True)]
+        output.table(rows, header=["", *bundle.labels], indent="  ")
+    return 0
+
+
+def _what_to_read(
+    options: argparse.Namespace, run_folder: RunFolder | None, given: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """The path, and how the run read its own data: a file of the same kind is read alike."""
+    section: dict[str, Any] = {}
+    if run_folder is not None:
+        recorded = run_folder.recipe()[0].get("data", {})
+        section = {key: value for key, value in recorded.items() if key not in ("path", "limit")}
+    path = options.data or given.pop("path", None)
+    if path is None and run_folder is not None:
+        path = run_folder.recipe()[0].get("data", {}).get("path")
+    if path is None:
+        raise UsageError(
+            "Nothing says which data to judge on.",
+            where="command line of lamina evaluate",
+            accepts="--data PATH: a file, folder or archive with labels, or the name of an embedded dataset",
+            mend=f"lamina evaluate {options.bundle} --data PATH",
+        )
+    from pathlib import Path
+
+    from lamina.core.registry import names
+
+    if path not in names("dataset") and Path(path).exists() and section.get("reader") is not None:
+        # Another file may well have another format; the run's own reader was named for its own file.
+        section = {key: value for key, value in section.items() if key != "reader"}
+    return str(path), section
+
+
+def _own_split(data: Data, run_folder: RunFolder | None) -> Data | None:
+    """The run's saved split, where this is the data that it was trained on."""
+    if run_folder is None or run_folder.environment().get("data_fingerprint") != data.fingerprint:
+        return None
+    from lamina.data.splits import restore_split
+    from lamina.recipes.build import saved_split
+
+    saved = saved_split(run_folder)
+    return restore_split(data, saved) if saved is not None else None
+
+
+def choose_rows(data: Data, wanted: str | None) -> tuple[str, Columns]:
+    """The rows to judge: the wanted split, else test, else valid, else all.
+
+    Raises:
+        UsageError: There is no such split.
+        DataError: It has no rows.
+    """
+    from lamina.data.decoded_ahead import join_columns
+    from lamina.data.splits import normalise_split_name
+
+    splits = {normalise_split_name(name): columns for name, columns in data.splits.items()}
+    if wanted is not None:
+        name = wanted if wanted in splits else normalise_split_name(wanted)
+        if name not in splits and name != "all":
+            near = nearest(wanted, splits)
+            raise UsageError(
+                f"The data has no split {wanted!r}.",
+                where="command line of lamina evaluate, --split",
+                accepts=", ".join([*splits, "all"]),
+                mend=f"did you mean {near[0]!r}?" if near else "leave --split out",
+            )
+    else:
+        name = next((name for name in ("test", "valid") if name in splits and splits[name].num_rows), "all")
+    columns = splits[name] if name in splits else join_columns(list(splits.values()))
+    if columns.num_rows == 0:
+        raise DataError(
+            f"The split {name} has no rows.",
+            where=data.source or "data",
+            accepts="a split with rows",
+            mend="choose another with --split",
+        )
+    return name, columns

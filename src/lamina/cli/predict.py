@@ -1,0 +1,96 @@
+"""`lamina predict`: what a bundle says about files, folders, tables and arrays."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lamina.cli.output import SCHEMA, Output, render_json
+from lamina.cli.parser import Parser
+from lamina.cli.subjects import open_bundle, use_threads
+from lamina.core.errors import UsageError
+
+SUMMARY = "predict for files, folders, tables or arrays"
+EXAMPLES = (
+    "lamina predict runs/digits-1 photo.png",
+    "lamina predict digits.zip new.csv --output predictions.csv",
+    "lamina predict runs/iris-mlp-1 flowers.csv --json",
+)
+_SHOWN = 40
+
+
+def add_arguments(parser: Parser) -> None:
+    """The words of the command."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle (folder or .zip) or a run folder")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="pictures, folders, archives, CSV, NPY, NPZ, IDX files"
+    )
+    parser.add_argument("--output", metavar="FILE", help="write the predictions to FILE, .json or .csv")
+
+
+def run(options: argparse.Namespace, output: Output) -> int:
+    """Predict every row of every input."""
+    target = _target(options.output)
+    use_threads(options.threads)
+    bundle = open_bundle(options.bundle, command="predict", device=options.device)
+    paths = [Path(word) for word in options.inputs]
+    predictions = bundle.predict(paths[0] if len(paths) == 1 else paths)
+    document = {"task": bundle.task.name, "predictions": predictions}
+    if target is not None:
+        from lamina.core.files import write_atomic
+
+        text = to_csv(predictions) if target.suffix == ".csv" else render_json({"schema": SCHEMA, **document}) + "\n"
+        write_atomic(target, text.encode("utf-8"))
+        output.note(f"{len(predictions):,} predictions: {target}")
+    output.document(document)
+    if target is None:
+        rows = [[p["input"], *_short(p)] for p in predictions[:_SHOWN]]
+        first = predictions[0] if predictions else {}
+        output.table(rows, header=["input", "label", "probability"] if "label" in first else ["input", "value"])
+        if len(predictions) > _SHOWN:
+            output.note(f"… and {len(predictions) - _SHOWN:,} more; --output FILE or --json gives all.")
+    return 0
+
+
+def _target(word: str | None) -> Path | None:
+    if word is None:
+        return None
+    path = Path(word)
+    if path.suffix not in (".json", ".csv"):
+        raise UsageError(
+            f"--output got {word!r}.",
+            where="command line of lamina predict, --output",
+            accepts="a file name that ends in .json or .csv",
+            mend=f"--output {path.with_suffix('.csv')}",
+        )
+    return path
+
+
+def _short(prediction: Mapping[str, Any]) -> list[Any]:
+    if "label" in prediction:
+        return [prediction["label"], prediction.get("probability")]
+    return [prediction.get("value", json.dumps(prediction.get("values")))]
+
+
+def to_csv(predictions: Sequence[Mapping[str, Any]]) -> str:
+    """A table with a row per prediction; nested values get a column each, such as `probabilities.cat`."""
+    flat = [
+        {
+            name: inner
+            for key, value in row.items()
+            for name, inner in (
+                ((f"{key}.{k}", v) for k, v in value.items()) if isinstance(value, Mapping) else ((key, value),)
+            )
+        }
+        for row in predictions
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in flat for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue()

@@ -1,0 +1,253 @@
+"""From values to objects: data, preprocessing, augmentation, model, task and Trainer of a recipe.
+
+Building is a function of the values, the files they name and the device; building twice gives equal objects, which is
+what `lamina verify` and `--resume` stand on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from lamina.core import registry
+from lamina.core.devices import Choice, choose_device, choose_threads, describe_hardware, use_threads
+from lamina.core.errors import ConfigError, DataError, RunError
+from lamina.core.files import write_atomic
+from lamina.core.run import RunFolder
+from lamina.core.tensorfile import pack_tensors
+from lamina.data.augmentation import Augmentation
+from lamina.data.columns import Data
+from lamina.data.loading import load_data
+from lamina.data.preprocessing import Preprocessing
+from lamina.data.sampling import balanced_weights, class_weights
+from lamina.data.splits import restore_split, split_data
+from lamina.models.factory import create_model, load_weights
+from lamina.recipes.recipe import Recipe
+from lamina.tasks.base import Task
+from lamina.tasks.bundle import bundle_path
+from lamina.tasks.pipeline import Pipeline
+from lamina.train.callbacks import Callback
+from lamina.train.trainer import Trainer
+
+__all__ = ["Job", "Machine", "build", "choose_machine", "machine_facts", "read_data"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the work is done.
+
+    Attributes:
+        device: For tensors.
+        choices: `device` and, once the model is known, `threads`, with reasons.
+    """
+
+    device: torch.device
+    threads: int | None
+    choices: dict[str, Choice]
+
+
+@dataclass
+class Job:
+    """Everything that a training needs.
+
+    Attributes:
+        recipe: The values.
+        data: Divided into splits.
+    """
+
+    recipe: Recipe
+    data: Data
+    preprocessing: Preprocessing
+    augmentation: Augmentation | None
+    model: nn.Module
+    task: Task
+    machine: Machine
+    feed_options: dict[str, Any]
+
+    def trainer(self, run: Path | None, *, callbacks: Sequence[Callback] = ()) -> Trainer:
+        """The Trainer, writing to a run folder, or keeping nothing."""
+        return Trainer(
+            self.model,
+            self.task,
+            self.data,
+            preprocessing=self.preprocessing,
+            augmentation=self.augmentation,
+            optimizer=self.recipe.optimizer,
+            schedule=self.recipe.schedule,
+            config=self.recipe.training,
+            seed=self.recipe.seed,
+            run_dir=run,
+            device=self.machine.device,
+            feed_options=self.feed_options,
+            callbacks=callbacks,
+        )
+
+    def pipeline(self) -> Pipeline:
+        """Model, task and preprocessing as they are now."""
+        return Pipeline(self.model, self.task, self.preprocessing)
+
+
+def choose_machine(device: str | None = None, threads: int | None = None) -> Machine:
+    """The device to work on and the wanted number of threads (None: the rule, once the model is known).
+
+    Raises:
+        DeviceError: There is no such device here.
+    """
+    chosen, why = choose_device(device)
+    return Machine(chosen, threads, {"device": why})
+
+
+def read_data(recipe: Recipe, *, run: RunFolder | None = None, source: Any = None) -> Data:
+    """Load a recipe's data and divide it: as the run saved it, or anew.
+
+    Args:
+        recipe: Its `data` section and seed.
+        run: Where the split is saved; None: nowhere.
+        source: What to read instead of `data.path`: arrays, Data, …
+
+    Raises:
+        DataError: The data cannot be read or divided.
+        RunError: It is not the data that the run began with.
+    """
+    found = load_data(recipe.data.path if source is None else source, config=recipe.data)
+    saved = saved_split(run) if run is not None else None
+    if saved is None:
+        data = split_data(found, recipe.data, seed=recipe.seed)
+        data.fingerprint = found.fingerprint
+        if run is not None:
+            metadata = {f"rows.{name}": rows for name, rows in data.rows.items()}
+            write_atomic(run.split_file, pack_tensors(metadata))
+        return data
+    known = run.environment().get("data_fingerprint") if run is not None else None
+    if known is not None and known != found.fingerprint:
+        raise RunError(
+            f"The data at {recipe.data.path} has changed since the run began.",
+            where=f"{run.path if run is not None else ''}, data.path",
+            accepts=f"data with the fingerprint {str(known)[:16]}…; it has {found.fingerprint[:16]}…",
+            mend="bring the old data back, or begin a new run",
+        )
+    data = restore_split(found, saved)
+    data.fingerprint = found.fingerprint
+    return data
+
+
+def saved_split(run: RunFolder) -> dict[str, torch.Tensor] | None:
+    """Row numbers of each split as a run saved them; None where it has not got so far.
+
+    Raises:
+        RunError: The file is damaged.
+    """
+    if not run.split_file.is_file():
+        return None
+    try:
+        with safe_open(run.split_file, framework="pt") as file:
+            found = {name.removeprefix("rows."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise RunError(
+            f"The saved split cannot be read: {error}.",
+            where=str(run.split_file),
+            accepts="the file as the training wrote it",
+            mend="begin a new run",
+        ) from None
+    return found
+
+
+def build(recipe: Recipe, data: Data, *, machine: Machine | None = None, model: nn.Module | None = None) -> Job:
+    """Build everything from a recipe and its divided data.
+
+    Args:
+        machine: From `choose_machine`; default: the rules of auto.
+        model: A module of the user's own instead of the recipe's model.
+
+    Raises:
+        LaminaError: Something does not fit: steps, model, task, labels.
+    """
+    machine = machine or choose_machine()
+    train = data.splits.get("train")
+    if train is None:
+        raise DataError(
+            f"There is no training split; there are {', '.join(data.splits) or 'no splits'}.",
+            where=data.source or "data",
+            accepts="data with a split called train, or one that can be divided",
+            mend="name the file or folder of the training rows `train`, or leave data.split out",
+        )
+    preprocessing = Preprocessing.fit(recipe.preprocess, train, data.spec)
+    augmentation = Augmentation(recipe.augment, data.spec) if recipe.augment else None
+    if model is None:
+        model = make_model(recipe, preprocessing)
+    task = make_task(recipe, data, preprocessing)
+    threads = choose_threads(
+        machine.threads, model=model, batch_size=recipe.training.batch_size or train.num_rows, device=machine.device
+    )
+    use_threads(int(threads.value))
+    feed_options: dict[str, Any] = {}
+    if recipe.data.balance == "sample":
+        feed_options["weights"] = balanced_weights(_labels(data, "sample"), len(data.spec.classes))
+    chosen = Machine(machine.device, int(threads.value), {**machine.choices, "threads": threads})
+    return Job(recipe, data, preprocessing, augmentation, model, task, chosen, feed_options)
+
+
+def make_model(recipe: Recipe, preprocessing: Preprocessing) -> nn.Module:
+    """The recipe's model for this data, with its initial weights (`weights`, or keyed by the seed)."""
+    values = {key: value for key, value in recipe.model.items() if key != "kind"}
+    model = create_model(recipe.model["kind"], preprocessing.spec, seed=recipe.seed, **values)
+    if recipe.weights is not None:
+        path = Path(recipe.weights)
+        load_weights(model, bundle_path(path) if path.is_dir() else path)
+    return model
+
+
+def make_task(recipe: Recipe, data: Data, preprocessing: Preprocessing) -> Task:
+    """The recipe's task; the sections `loss` and `penalties` and data.balance=weight become options of it."""
+    entry = registry.lookup("task", recipe.task["name"], where="task.name")
+    assert entry.config is not None
+    fields = entry.config.model_fields
+    values = {key: value for key, value in recipe.task.items() if key != "name"}
+    sections: dict[str, Any] = {"loss": recipe.loss, "penalties": recipe.penalties or None}
+    if recipe.data.balance == "weight":
+        weights = class_weights(_labels(data, "weight"), len(data.spec.classes))
+        sections["class_weights"] = tuple(weights.tolist())
+    for key, value in sections.items():
+        if value is None:
+            continue
+        if key not in fields:
+            raise ConfigError(
+                f"The task {entry.name} has no {key.replace('_', ' ')}.",
+                where={"class_weights": "data.balance"}.get(key, key),
+                accepts="nothing, for this task",
+                mend={"class_weights": "data.balance=none"}.get(key, f"leave the section {key} out"),
+            )
+        values[key] = value
+    task = entry.target(entry.config.from_values(values, where="task"), preprocessing.spec)
+    assert isinstance(task, Task)
+    return task
+
+
+def _labels(data: Data, balance: str) -> torch.Tensor:
+    train = data.splits["train"]
+    if "label" not in train:
+        raise ConfigError(
+            f"data.balance={balance} needs class labels; the data has {', '.join(train)}.",
+            where="data.balance",
+            accepts="none, for data without classes",
+            mend="data.balance=none",
+        )
+    return train["label"]
+
+
+def machine_facts(job: Job) -> dict[str, Any]:
+    """The part of `environment.json` that is known once everything is built."""
+    return {
+        "hardware": describe_hardware(),
+        "device": str(job.machine.device),
+        "threads": job.machine.threads,
+        "data_fingerprint": job.data.fingerprint,
+        "data_notes": list(job.data.notes),
+        "choices": {name: choice.describe() for name, choice in job.machine.choices.items()},
+    }

@@ -1,0 +1,87 @@
+"""Which recipe suits data that is given alone; a rule with a reason, never a trial."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from lamina.core import registry
+from lamina.core.errors import DataError
+from lamina.data.columns import Data
+from lamina.recipes.recipe import known_values
+
+__all__ = ["Chosen", "choose_recipe"]
+
+# LeNet-5 needs no more than this many images to do well without augmentation.
+_MANY_IMAGES: Final = 5_000
+# Blocks halve the image until about this many positions are left per side.
+_SMALL_SIDE: Final = 7
+_CHANNELS: Final = (32, 64, 64, 128, 128, 128)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A recipe for given data.
+
+    Attributes:
+        name: Of the recipe.
+        reason: A sentence for the user.
+        values: What the data changes in it.
+    """
+
+    name: str
+    reason: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def choose_recipe(data: Data) -> Chosen:
+    """Choose a recipe from what the data is.
+
+    Raises:
+        DataError: No recipe suits it: there is nothing to predict, or nothing to predict it from.
+    """
+    own = [name for name in registry.names("recipe") if known_values(name).get("data", {}).get("path") == data.source]
+    if data.reader == "embedded" and own:
+        return Chosen(own[0], f"it is the recipe for the embedded dataset {data.source}")
+    columns = data.spec.columns
+    rows = sum(split.num_rows for split in data.splits.values())
+    if "image" in columns:
+        if not data.spec.classes:
+            raise _nothing("images without labels", data)
+        return _for_images(data, rows)
+    if "number" in columns or "category" in columns:
+        if data.spec.classes:
+            what = f"a table of {rows:,} rows whose target is one of {len(data.spec.classes)} classes"
+            return Chosen("tabular-mlp", f"{what}: a small dense network")
+        if "target" in columns:
+            return Chosen(
+                "tabular-regression-mlp", f"a table of {rows:,} rows whose target is a number: a small dense network"
+            )
+        raise _nothing("a table without a target", data)
+    raise _nothing(f"columns {', '.join(columns) or 'of no kind'}", data)
+
+
+def _for_images(data: Data, rows: int) -> Chosen:
+    channels, height, width = data.spec.columns["image"].shape
+    colour = {1: "grey", 3: "colour"}.get(channels, f"{channels}-channel")
+    what = f"{rows:,} {colour} images of {height}x{width} in {len(data.spec.classes)} classes"
+    if (channels, height, width) == (1, 28, 28) and rows >= _MANY_IMAGES:
+        return Chosen("mnist-lenet5", f"{what}: LeNet-5 was made for such")
+    num_blocks = min(max(round(math.log2(max(min(height, width), 2) / _SMALL_SIDE)), 1), len(_CHANNELS))
+    blocks = [{"channels": size, "pool_padding": "same"} for size in _CHANNELS[:num_blocks]]
+    plural = "block" if num_blocks == 1 else "blocks"
+    return Chosen(
+        "image-cnn",
+        f"{what}: a small convolutional network of {num_blocks} {plural}",
+        {"model": {"blocks": blocks}},
+    )
+
+
+def _nothing(what: str, data: Data) -> DataError:
+    return DataError(
+        f"No recipe suits {what}.",
+        where=data.source or "data",
+        accepts="labelled images, or a table with a target column",
+        mend="name the column of the labels with data.label=…, or the recipe: lamina train RECIPE --data PATH",
+    )
