@@ -53,7 +53,7 @@ class Loss(ABC):
         self, *, num_classes: int | None = None, class_weights: Tensor | Sequence[float] | None = None
     ) -> None:
         self.num_classes = num_classes
-        self.class_weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32)
+        self.class_weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float64)
         if self.class_weights is not None:
             self._check_class_weights(self.class_weights)
 

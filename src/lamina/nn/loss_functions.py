@@ -364,7 +364,7 @@ class Focal(_RowLoss):
                     accepts="a number from 0 to 1 for two classes, or one number per class, none negative",
                     mend="leave it out, or give as many numbers as there are classes",
                 )
-            self.alpha = torch.tensor(factors, dtype=torch.float32)
+            self.alpha = torch.tensor(factors, dtype=torch.float64)
 
     def _rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
         log_p = functional.log_softmax(outputs, dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)
