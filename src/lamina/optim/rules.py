@@ -164,7 +164,7 @@ class AdagradRule(Rule):
         grad = self._decayed(param, grad)
         rate: Tensor | float = lr
         if self.config.lr_decay:
-            rate = lr / (1.0 + state["step"] * self.config.lr_decay)
+            rate = lr / (1.0 + state["step"].double() * self.config.lr_decay)
         total = state["sum"] + grad * grad
         return param - rate * (grad / (total.sqrt() + self.config.eps)), {"step": state["step"] + 1.0, "sum": total}
 

@@ -23,7 +23,7 @@ from lamina.data.batching import Feed
 from lamina.data.columns import Columns
 from lamina.optim.clipping import clipped_by_norm, clipped_by_value
 from lamina.optim.rules import Rule, create_rules
-from lamina.tasks.base import Context, GradientUpdate, Losses
+from lamina.tasks.base import Context, GradientUpdate, Losses, State
 from lamina.train.eager import Segment, StepTools, dropout_step
 from lamina.train.native.nodes import NotNativeError, Stored
 from lamina.train.native.operations import lower
@@ -54,11 +54,8 @@ class _LossModule(nn.Module):
         self.model = model
         self._update = update
 
-    def forward(self, batch: dict[str, Tensor], ctx: Context) -> Losses:
-        losses, state = self._update.loss(batch, ctx, {})
-        if state:
-            raise NotNativeError("state is carried from step to step")
-        return losses
+    def forward(self, batch: dict[str, Tensor], ctx: Context, state: State) -> tuple[Losses, State]:
+        return self._update.loss(batch, ctx, state)
 
 
 def refuse(tools: StepTools) -> str | None:
@@ -78,8 +75,6 @@ def refuse(tools: StepTools) -> str | None:
         return "the precision is bf16"
     if tools.accumulation != 1:
         return "gradients are accumulated"
-    if tools.state:
-        return "state is carried from step to step"
     if type(tools.feed).batch is not Feed.batch or type(tools.feed.columns).batch is not Columns.batch:
         return "batches are not gathered by row from memory"
     if tools.feed.batch_size > tools.feed.columns.num_rows:
@@ -91,7 +86,7 @@ def refuse(tools: StepTools) -> str | None:
 class _Slot:
     """One carried tensor: where it is found before each segment."""
 
-    group: str  # parameter, state, buffer or average
+    group: str  # parameter, state (of the optimizer), buffer, average or carried (the task's state)
     name: str
     key: str = ""
 
@@ -124,6 +119,7 @@ class CompiledExecutor:
         rules = create_rules(optimizer_values, update.named_parameters())
         self._rules: dict[str, Rule] = {relative[name]: rule for name, rule in rules.items()}
         self._private: dict[tuple[str, str], Tensor] = {}  # state that the optimizer has no place for
+        self._own_state: dict[str, Tensor] = {}
         self._slots = self._find_slots()
         columns = tools.feed.columns
         self._columns = {name: columns[name] for name in columns}
@@ -211,10 +207,24 @@ class CompiledExecutor:
         return tensors
 
     def _current(self) -> list[Tensor]:
-        return [
-            self._state_tensor(slot.name, slot.key, owner) if slot.group == "state" else owner
-            for slot, owner in self._slots
-        ]
+        found: list[Tensor] = []
+        for slot, owner in self._slots:
+            if slot.group == "state":
+                found.append(self._state_tensor(slot.name, slot.key, owner))
+            elif slot.group == "carried":
+                found.append(self._carried_tensor(slot.name))
+            else:
+                found.append(owner)
+        return found
+
+    def _carried_tensor(self, name: str) -> Tensor:
+        """The task's state as a tensor of our own, which is updated in place."""
+        held = self.tools.state[name]
+        if held is not self._own_state.get(name):
+            held = held.detach().contiguous().clone()
+            self._own_state[name] = held
+            self.tools.state = {**self.tools.state, name: held}
+        return held
 
     def _state_tensor(self, name: str, key: str, parameter: Tensor) -> Tensor:
         if (name, key) in self._private:
@@ -244,7 +254,7 @@ class CompiledExecutor:
         slots += [(_Slot("buffer", n), b) for n, b in self.tools.model.named_buffers() if n not in keyed]
         if self.tools.average is not None:
             slots += [(_Slot("average", n), a) for n, a in self.tools.average.averages.items()]
-        return slots
+        return slots + [(_Slot("carried", n), value) for n, value in self.tools.state.items()]
 
     # --- tracing and lowering ---
 
@@ -252,6 +262,9 @@ class CompiledExecutor:
         carried = [
             self._rules[slot.name].init(owner)[slot.key] if slot.group == "state" else owner.detach()
             for slot, owner in self._slots
+        ]
+        carried = [
+            t.contiguous() if slot.group == "carried" else t for t, (slot, _) in zip(carried, self._slots, strict=True)
         ]
         feed = self.tools.feed
         fixed = [*self._fixed.values(), *self._columns.values()]
@@ -300,12 +313,14 @@ class CompiledExecutor:
         if tools.dropout is not None:
             buffers.update(tools.dropout.values(dropout_step(ctx), 0))
         weights = {slot.name: tensor for slot, tensor in before if slot.group == "parameter"}
+        carried = {slot.name: tensor for slot, tensor in before if slot.group == "carried"}
         with torch.no_grad():
             batch = tools.prepare(batch, ctx)
         with torch.enable_grad():
             learned = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
             inside = {f"model.{name}": tensor for name, tensor in {**fixed, **buffers, **learned}.items()}
-            losses = torch.func.functional_call(_LossModule(tools.model, self._update), inside, (batch, ctx))
+            module = _LossModule(tools.model, self._update)
+            losses, state = torch.func.functional_call(module, inside, (batch, ctx, carried))
             total = losses.total()
             if total.ndim:
                 raise NotNativeError("the loss is not a scalar")
@@ -328,6 +343,10 @@ class CompiledExecutor:
                         after["average", slot.name, ""] = torch.lerp(tensor, weight, blend.to(tensor.dtype))
             for name, tensor in buffers.items():
                 after["buffer", name, ""] = tensor.detach()
+            if {n: (t.shape, t.dtype) for n, t in state.items()} != {n: (t.shape, t.dtype) for n, t in carried.items()}:
+                raise NotNativeError("the task's state changes its shape")
+            for name, tensor in state.items():
+                after["carried", name, ""] = tensor.detach()
         self._output_names = list(logged)
         ends = [after.get((slot.group, slot.name, slot.key), tensor) for slot, tensor in before]
         return [*ends, *(_as_tensor(value, total) for value in logged.values())]

@@ -49,7 +49,6 @@ for _name, _text, _cost in (
     ("trunc", "std::trunc({0})", 1),
     ("round", "std::nearbyint({0})", 1),
     ("sign", "({T})(({0} > 0) - ({0} < 0))", 2),
-    ("bitwise_not", "~{0}", 1),
 ):
     _unary(_name, _text, _cost)
 
@@ -64,6 +63,11 @@ def _abs(call: Call, x: Node) -> Node:
 @rule(_aten.logical_not.default)
 def _logical_not(call: Call, x: Node) -> Node:
     return call.point([x], lambda a: f"!{a}", dtype=torch.bool)
+
+
+@rule(_aten.bitwise_not.default)
+def _bitwise_not(call: Call, x: Node) -> Node:
+    return call.point([x], lambda a: f"{'!' if call.dtype == torch.bool else '~'}{a}")
 
 
 @rule(_aten.isnan.default)

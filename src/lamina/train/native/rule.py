@@ -8,7 +8,7 @@ NaN and infinity behave as there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx
@@ -20,12 +20,13 @@ __all__ = ["RULES", "Call", "Rule", "rule"]
 
 Rule = Callable[..., Any]
 RULES: dict[Any, Rule] = {}
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def rule(*targets: Any) -> Callable[[Rule], Rule]:
+def rule(*targets: Any) -> Callable[[F], F]:
     """Declare the rule of one or more operations."""
 
-    def add(function: Rule) -> Rule:
+    def add(function: F) -> F:
         for target in targets:
             RULES[target] = function
         return function

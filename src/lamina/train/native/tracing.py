@@ -87,7 +87,9 @@ def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> fx.GraphMod
         table = {**core_aten_decompositions(), **get_decompositions(_MORE_DECOMPOSITIONS)}
         # Taken apart here already, because some of the parts write in place (running statistics).
         with _tracing():
-            first = make_fx(function, decomposition_table=table, tracing_mode="real")(*inputs)
+            first = make_fx(function, decomposition_table=table, tracing_mode="fake", _allow_non_fake_inputs=True)(
+                *inputs
+            )
         _refuse_side_effects(first)
         first.graph.eliminate_dead_code()
         first.recompile()
@@ -95,7 +97,9 @@ def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> fx.GraphMod
         with torch.no_grad():
             plain = [tensor.detach() for tensor in inputs]
             functional = torch.func.functionalize(_run_nodes(first), remove="mutations")
-            second = make_fx(functional, decomposition_table=table, tracing_mode="real")(*plain)
+            second = make_fx(functional, decomposition_table=table, tracing_mode="fake", _allow_non_fake_inputs=True)(
+                *plain
+            )
     except NotNativeError:
         raise
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
