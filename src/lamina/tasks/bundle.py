@@ -141,9 +141,9 @@ class Bundle:
 
     # --- use ---
 
-    def predict(self, inputs: Any, *, batch_size: int = 256) -> list[Prediction]:
+    def predict(self, inputs: Any, *, batch_size: int = 256, channels_first: bool | None = None) -> list[Prediction]:
         """Predictions for paths, arrays, tensors or tables; see `Pipeline.predict`."""
-        return self.pipeline.predict(inputs, batch_size=batch_size)
+        return self.pipeline.predict(inputs, batch_size=batch_size, channels_first=channels_first)
 
     def evaluate(self, columns: Columns, *, spec: DataSpec | None = None, batch_size: int = 256) -> Evaluation:
         """Judge on labelled raw columns; with their `spec`, classes and features match by name."""
@@ -302,8 +302,10 @@ def _pipeline(parts: BundleParts, *, where: str) -> Pipeline:
         step = "config.json"
         task.check(preprocessing.spec, model)
     except LaminaError as error:
-        place = error.where if where in error.where else f"{where}, {step}: {error.where}"
+        place = error.where if step in error.where else f"{where}, {step}: {error.where}".removesuffix(f": {where}")
         raise BundleError(error.what, where=place, accepts=error.accepts, mend=_mend(error)) from error
+    except ImportError:  # an installation that is broken, not a bundle
+        raise
     except Exception as error:  # the values are a stranger's: whatever they provoke is a fault of the bundle
         first = str(error).strip().split("\n", 1)[0][:200]
         raise BundleError(

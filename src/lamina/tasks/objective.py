@@ -109,7 +109,8 @@ class Objective:
                     mend="set model.num_classes=2, or loss.name=binary-cross-entropy",
                 )
             with torch.no_grad():
-                total = self(model, outputs, targets).total()
+                both = self(model, outputs, targets)
+                one = self(model, outputs[:1], targets[:1])
         except LaminaError as error:
             raise ConfigError(
                 f"What is minimised cannot be computed with the model's {width} outputs: {error.what}",
@@ -117,10 +118,21 @@ class Objective:
                 accepts=error.accepts,
                 mend=error.mend,
             ) from error
-        if total.ndim:
+        shape = tuple(both.total().shape)
+        if shape:
             raise ConfigError(
-                f"The loss of two rows has shape {tuple(total.shape)}.",
+                f"The loss of two rows has shape {shape}.",
                 where="loss",
                 accepts="a scalar: the sum over the rows",
-                mend="return (sum, weight) from your loss function",
+                mend="return (sum, weight), or one loss per row, from your loss function",
             )
+        if isinstance(self.loss, CallableLoss):
+            name = self.loss.name
+            counts = [float(losses.terms[f"{self.prefix}{name}"][1]) for losses in (one, both)]
+            if counts[1] != 2 * counts[0]:
+                raise ConfigError(
+                    f"The loss function {name} gives {counts[0]:g} numbers for one row and {counts[1]:g} for two.",
+                    where=f"loss {name}",
+                    accepts="as many numbers for each row; (N,) against (N, 1) broadcasts to (N, N)",
+                    mend="compare the shapes of outputs and targets inside the function, and squeeze or unsqueeze one of them",
+                )

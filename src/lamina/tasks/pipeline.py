@@ -223,11 +223,12 @@ class Pipeline:
         pieces = list(self.chunks(columns, batch_size=batch_size, autocast=autocast))
         return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]} if pieces else {}
 
-    def predict(self, inputs: Any, *, batch_size: int = 256) -> list[Prediction]:
+    def predict(self, inputs: Any, *, batch_size: int = 256, channels_first: bool | None = None) -> list[Prediction]:
         """Predictions for inputs of any kind.
 
         Args:
             inputs: Paths of files or folders, arrays, tensors, tables, pictures; see `lamina.data.inputs`.
+            channels_first: Whether image arrays are NCHW or NHWC; needed only where both fit.
 
         Returns:
             One JSON-ready mapping per row with `input`, its name, and what the task's `decode` says.
@@ -235,7 +236,7 @@ class Pipeline:
         Raises:
             DataError, ShapeError: The inputs are not what the model was trained on.
         """
-        columns, names = read_inputs(inputs, self.spec)
+        columns, names = read_inputs(inputs, self.spec, channels_first=channels_first)
         predictions: list[Prediction] = []
         for outputs in self.chunks(columns, batch_size=batch_size):
             _refuse_nan(outputs, names[len(predictions) :])
