@@ -53,7 +53,7 @@ def make_trainer(folder: Path) -> Trainer:
         preprocessing=preprocessing,
         optimizer={"name": "adam", "lr": 0.01},
         schedule={"name": "cosine"},
-        config=TrainingConfig(epochs=EPOCHS, batch_size=BATCH, checkpoint_every=7, log_every=5, compile="off", ema_decay=0.9, tensorboard=False),
+        config=TrainingConfig(epochs=EPOCHS, batch_size=BATCH, checkpoint_every=7, log_every=5, compile="never", ema_decay=0.9, tensorboard=False),
         seed=5,
         run_dir=folder,
     )

@@ -47,16 +47,16 @@ def choose_executor(
     """`compiled` or `eager`, with the reason.
 
     Args:
-        config: `compile` says auto, on or off.
+        config: `compile` says auto, never or always.
         tools: What the executors run.
         optimizer: Update name -> values of its optimizer section.
         num_steps: Steps of the stage.
 
     Raises:
-        ConfigError: `training.compile=on` where it cannot be done.
+        ConfigError: `training.compile=always` where it cannot be done.
     """
-    if config.compile == "off":
-        return Choice("eager", "training.compile=off")
+    if config.compile == "never":
+        return Choice("eager", "training.compile=never")
     reason = refuse(tools)
     if reason is None and config.compile == "auto":
         reason = _unprofitable(tools, num_steps)
@@ -66,16 +66,16 @@ def choose_executor(
         reason = _attempt(tools, optimizer[tools.updates[0].name])
     if reason is None:
         wanted = (
-            "training.compile=on"
-            if config.compile == "on"
+            "training.compile=always"
+            if config.compile == "always"
             else f"{num_steps:,} steps of a small dense network pay for it"
         )
         return Choice("compiled", wanted)
-    if config.compile == "on":
+    if config.compile == "always":
         raise ConfigError(
             f"These steps cannot be compiled: {reason}.",
             where="key `training.compile`",
-            accepts="auto, off; on for one gradient update of a dense network in fp32 on a processor with a C++ compiler",
+            accepts="auto, never; always for one gradient update of a dense network in fp32 on a processor with a C++ compiler",
             mend="training.compile=auto",
         )
     return Choice("eager", reason)

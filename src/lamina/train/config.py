@@ -17,7 +17,7 @@ class TrainingConfig(Config):
     accumulation: int = Field(1, description="Micro-batches per optimizer step; gradients equal the whole batch's (batch norm excepted).", ge=1)
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="Arithmetic of the forward pass; auto follows a rule from hardware and network.")
     layout: Literal["auto", "contiguous", "channels_last"] = Field("auto", description="Memory layout of images and convolutions.")
-    compile: Literal["auto", "off", "on"] = Field("auto", description="Run many steps in one compiled graph; auto where the run is long enough to pay for it.")
+    compile: Literal["auto", "never", "always"] = Field("auto", description="Run many steps in one native program; auto where the run is long enough to pay for it.")
     clip_norm: float | None = Field(None, description="Scale gradients so that their joint L2 norm is at most this.", gt=0)
     clip_value: float | None = Field(None, description="Clamp each gradient element to plus or minus this.", gt=0)
     ema_decay: float | None = Field(None, description="Keep an exponential moving average of the weights and judge with it.", gt=0, lt=1)

@@ -271,15 +271,15 @@ def test_what_cannot_be_compiled_runs_eagerly_and_says_why(change: Any, reason: 
     assert choice.value == "eager"
     assert reason in choice.reason
     with pytest.raises(ConfigError, match="cannot be compiled") as caught:
-        choose(tools, compile="on")
+        choose(tools, compile="always")
     assert reason in str(caught.value)
 
 
 def test_short_runs_and_large_steps_are_not_worth_it():
     assert "pay" not in choose(make_tools(ADAMW), num_steps=shortest_run() - 1).reason
     assert choose(make_tools(ADAMW), num_steps=shortest_run() - 1).value == "eager"
-    assert choose(make_tools(ADAMW), num_steps=10, compile="on").value == "compiled"
-    assert choose(make_tools(ADAMW), compile="off").value == "eager"
+    assert choose(make_tools(ADAMW), num_steps=10, compile="always").value == "compiled"
+    assert choose(make_tools(ADAMW), compile="never").value == "eager"
     large = make_tools(ADAMW, model=nn.Linear(20, 4 * compiled_rule.LARGEST_STEP // 20 // 4 // 8 + 4, device="meta"))
     assert "multiply-adds" in choose(large).reason
 
