@@ -6,13 +6,15 @@ same and stay bit-identical. Each choice comes with its reason in words; a run r
 
 from __future__ import annotations
 
+import copy
 import os
 import platform
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from lamina.core.errors import DeviceError
 
@@ -23,6 +25,7 @@ __all__ = [
     "choose_precision",
     "choose_threads",
     "describe_hardware",
+    "multiply_adds",
     "use_threads",
 ]
 
@@ -30,7 +33,7 @@ __all__ = [
 # do not help; benchmarks/ measures the neighbourhood of both numbers.
 BIG_CONVOLUTION: Final = 8_192  # weights of one kernel: 32 -> 32 channels of 3x3 is 9,216
 BIG_PRODUCT: Final = 262_144  # weights of one dense layer: 512 x 512
-SMALL_STEP: Final = 8_000_000  # multiply-adds of a step's dense layers, forward: one thread below
+SMALL_STEP: Final = 32_000_000  # multiply-adds of a step, forward: one thread below
 
 _CONVOLUTIONS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -78,19 +81,12 @@ def choose_device(wanted: str | None = None) -> tuple[torch.device, Choice]:
     return torch.device(name), Choice(name, "it was asked for")
 
 
-def choose_threads(
-    wanted: int | None,
-    *,
-    model: nn.Module | None = None,
-    batch_size: int | None = None,
-    device: torch.device | None = None,
-) -> Choice:
+def choose_threads(wanted: int | None, *, work: int | None = None, device: torch.device | None = None) -> Choice:
     """The number of processor threads for tensor arithmetic.
 
     Args:
         wanted: A number; None: the rule.
-        model: What is trained.
-        batch_size: Rows per step; None or 0: unknown, taken as many.
+        work: Multiply-adds of a step's forward pass, where they are known.
         device: Where the work is done.
 
     Raises:
@@ -108,14 +104,21 @@ def choose_threads(
         return Choice(str(wanted), "it was asked for")
     if "OMP_NUM_THREADS" in os.environ:
         return Choice(str(torch.get_num_threads()), "the environment variable OMP_NUM_THREADS says so")
-    if model is not None and batch_size and (device is None or device.type == "cpu"):
-        work = batch_size * _dense_weights(model)
-        if not _has_convolutions(model) and work < SMALL_STEP:
-            reason = (
-                f"a step has {work:,} multiply-adds: below {SMALL_STEP:,} a second thread costs more than it brings"
-            )
-            return Choice("1", reason)
+    if work is not None and work < SMALL_STEP and (device is None or device.type == "cpu"):
+        reason = f"a step has {work:,} multiply-adds: below {SMALL_STEP:,} a second thread costs more than it brings"
+        return Choice("1", reason)
     return Choice(str(cores), f"{cores} cores may be used and the work is large enough to share")
+
+
+def multiply_adds(model: nn.Module, example: Tensor) -> int | None:
+    """Multiply-adds of a forward pass over an example, counted on meta tensors; None where the model cannot run so."""
+    try:
+        outline = copy.deepcopy(model).to("meta").eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            outline(example.to("meta"))
+    except Exception:  # a model of anybody's: whatever it does without values, the answer is "unknown"
+        return None
+    return int(counter.get_total_flops()) // 2
 
 
 def use_threads(number: int) -> None:
@@ -216,14 +219,6 @@ def _bf16_hardware(device: torch.device) -> tuple[bool, str]:
         native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
         return native, f"the processor {'has' if native else 'has no'} bf16 instructions"
     return False, f"bf16 is not used on {device.type}"
-
-
-def _has_convolutions(model: nn.Module) -> bool:
-    return any(isinstance(module, _CONVOLUTIONS) for module in model.modules())
-
-
-def _dense_weights(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.ndim >= 2)
 
 
 def _biggest_layer(model: nn.Module) -> str | None:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from lamina.core import registry
-from lamina.core.devices import Choice, choose_device, choose_threads, describe_hardware, use_threads
+from lamina.core.devices import Choice, choose_device, choose_threads, describe_hardware, multiply_adds, use_threads
 from lamina.core.errors import ConfigError, DataError, RunError
 from lamina.core.files import write_atomic
 from lamina.core.run import RunFolder
@@ -182,9 +182,8 @@ def build(recipe: Recipe, data: Data, *, machine: Machine | None = None, model: 
     if model is None:
         model = make_model(recipe, preprocessing)
     task = make_task(recipe, data, preprocessing)
-    threads = choose_threads(
-        machine.threads, model=model, batch_size=recipe.training.batch_size or train.num_rows, device=machine.device
-    )
+    batch_size = min(recipe.training.batch_size or train.num_rows, train.num_rows)
+    threads = choose_threads(machine.threads, work=_work(model, preprocessing, batch_size), device=machine.device)
     use_threads(int(threads.value))
     feed_options: dict[str, Any] = {}
     if recipe.data.balance == "sample":
@@ -227,6 +226,15 @@ def make_task(recipe: Recipe, data: Data, preprocessing: Preprocessing) -> Task:
     task = entry.target(entry.config.from_values(values, where="task"), preprocessing.spec)
     assert isinstance(task, Task)
     return task
+
+
+def _work(model: nn.Module, preprocessing: Preprocessing, batch_size: int) -> int | None:
+    """Multiply-adds of a step's forward pass."""
+    column = preprocessing.spec.columns.get("image") or preprocessing.spec.columns.get("features")
+    if column is None or any(size < 1 for size in column.shape):
+        return None
+    one = multiply_adds(model, torch.empty(1, *column.shape, device="meta"))
+    return None if one is None else one * batch_size
 
 
 def _labels(data: Data, balance: str) -> torch.Tensor:
