@@ -99,6 +99,13 @@ def _embedded_names() -> list[str]:
 def read_path(path: Path, config: DataConfig) -> Data:
     """Read a path with the reader that is surest of it, or with the one that `data.reader` names."""
     opened = Source(path, max_bytes=config.max_memory_mb << 20)
+    if not any(file.size for file in opened.files):
+        raise DataError(
+            "The file is empty." if not opened.is_folder else "The folder holds no files, or only empty ones.",
+            where=str(path),
+            accepts="data in one of the formats that `lamina list readers` names",
+            mend="check the path, or whether a download was cut off",
+        )
     if config.reader is not None:
         entry = registry.lookup("reader", config.reader, where="data.reader")
         reader = cast("Callable[[], Reader]", entry.target)()

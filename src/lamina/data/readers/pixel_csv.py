@@ -366,7 +366,8 @@ def _fault(what: str, where: str, mend: str) -> DataError:
 
 
 def _candidates(source: Source) -> list[SourceFile]:
-    return [file for file in source.files if file.ending in ENDINGS and file.size]
+    alone = len(source.files) == 1
+    return [file for file in source.files if file.ending in ENDINGS and (file.size or alone)]
 
 
 def _with_pixels(
