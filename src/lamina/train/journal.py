@@ -6,13 +6,18 @@ uninterrupted one's byte for byte. NaN and infinities are written as such, never
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lamina.core.files import storage_errors
+
+_EVENTS_EVERY_S = 2.0  # a live view need not be fresher
 
 
 class Journal:
@@ -29,6 +34,8 @@ class Journal:
         self._events = run / "events" if run is not None and tensorboard else None
         self._file: Any = None
         self._writer: Any = None
+        self._waiting: list[tuple[str, float, int, float]] = []
+        self._handed_on = time.monotonic()
 
     def open(self, *, offset: int, step: int) -> None:
         """Continue behind byte `offset` of the file; what a process that died wrote behind it is cut off."""
@@ -65,13 +72,22 @@ class Journal:
                 self._file.write(json.dumps(line) + "\n")
                 self._file.flush()
         if self._writer is not None:
-            with storage_errors(self._events or ""):
-                for name, value in values.items():
-                    self._writer.add_scalar(f"{split}/{name}", value, step)
+            self._waiting += [(f"{split}/{name}", value, step, time.time()) for name, value in values.items()]
+            if time.monotonic() - self._handed_on > _EVENTS_EVERY_S:
+                self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Give the waiting scalars to TensorBoard's writer, whose thread costs milliseconds per call."""
+        with storage_errors(self._events or ""):
+            for name, value, step, wall in self._waiting:
+                self._writer.add_scalar(name, value, step, walltime=wall)
+        self._waiting.clear()
+        self._handed_on = time.monotonic()
 
     def close(self) -> None:
         """Flush and close the files."""
         if self._writer is not None:
+            self._hand_on()
             with storage_errors(self._events or ""):
                 self._writer.close()
             self._writer = None
@@ -90,12 +106,13 @@ class RunningMeans:
     def __init__(self) -> None:
         self._sums: dict[str, list[float]] = {}
 
-    def add(self, row: Mapping[str, float]) -> None:
-        """Take in one step."""
-        for name, value in row.items():
+    def add(self, columns: Mapping[str, Sequence[float]]) -> None:
+        """Take in consecutive steps: each name's values in their order."""
+        for name, values in columns.items():
             total = self._sums.setdefault(name, [0.0, 0.0])
-            total[0] += value
-            total[1] += 1.0
+            # One after the other: `sum` compensates rounding in newer Pythons, and then a cut would change the total.
+            total[0] = functools.reduce(operator.add, values, total[0])
+            total[1] += len(values)
 
     def take(self) -> dict[str, float]:
         """The means, and start anew."""

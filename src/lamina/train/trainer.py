@@ -442,17 +442,18 @@ class Trainer:
                 logged = self._eager.run(segment)
         else:
             logged = self._eager.run(segment)
-        names = list(logged)
-        table = torch.stack(list(logged.values()), dim=1).tolist()  # the segment's one read from the device
+        table = torch.stack(list(logged.values()))
+        finite = bool(torch.isfinite(table).all())
+        columns = dict(zip(logged, table.tolist(), strict=True))  # the segment's one read from the device
+        done = table.shape[1]
         self._seconds += time.perf_counter() - begin
-        self._rows_done += len(table) * self.rows_per_step
-        last: dict[str, float] = {}
-        for offset, values in enumerate(table):
-            last = dict(zip(names, values, strict=True))
-            self._check_finite(last, cursor.step + offset)
-            for means in self._means.values():
-                means.add(last)
-        done = len(table)
+        self._rows_done += done * self.rows_per_step
+        if not finite:
+            for offset in range(done):
+                self._check_finite({name: values[offset] for name, values in columns.items()}, cursor.step + offset)
+        for means in self._means.values():
+            means.add(columns)
+        last = {name: values[-1] for name, values in columns.items()}
         cursor.batch += done
         cursor.step += done
         cursor.stage_step += done
@@ -656,7 +657,8 @@ class Trainer:
         pipeline = Pipeline(self.model, self.task, self.preprocessing, self.data.spec)
         metrics = dict(self.best.metrics)
         evaluations: dict[str, Evaluation] = {}
-        if any(name.startswith("valid/") for name in metrics):
+        chooses = type(self.task).choose_thresholds is not Task.choose_thresholds
+        if chooses and any(name.startswith("valid/") for name in metrics):
             pipeline.choose_thresholds(self.data.splits["valid"])
         for split in ("valid", "test"):
             columns = self.data.splits.get(split)
