@@ -118,7 +118,9 @@ def collect(folder: RunFolder) -> dict[str, Any]:
         "splits": sections.all_metrics(metrics),
         "charts": [{**chart, "svg": Markup(chart["svg"])} for chart in sections.curves(lines)],  # noqa: S704 - escaped
         "data": _marked(sections.data_section(folder.document("data.json") or {}), "balance"),
-        "learning_curve": _marked(sections.learning_curve(folder.document("learning_curve.json") or {}), "svg"),
+        "learning_curve": _marked(
+            sections.learning_curve(folder.document("learning_curve.json") or {}, num_rows=num_rows), "svg"
+        ),
         "recipe": sections.recipe_rows(flatten(values), origins),
         "environment": sections.environment_rows(flatten(environment)),
         "command": _command(environment),
@@ -179,7 +181,7 @@ def _subtitle(values: Mapping[str, Any], result: Mapping[str, Any] | None, envir
             parts.append(f"{format_number(float(result['seconds']))} s of training")
     parts.append(f"seed {values.get('seed', 0)}")
     if environment.get("created"):
-        parts.append(str(environment["created"]))
+        parts.append(str(environment["created"])[:16].replace("T", " ") + " UTC")
     return " · ".join(part for part in parts if part)
 
 

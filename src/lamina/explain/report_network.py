@@ -237,7 +237,7 @@ def layers_section(document: dict[str, Any]) -> dict[str, Any]:
             "cells": [
                 layer["name"] + (" (again)" if layer["is_repeat"] else ""),
                 layer["type"],
-                _shape(layer["output_shape"]),
+                _shape(_one_row(layer["output_shape"])),
                 f"{layer['num_parameters']:,}",
                 f"{layer['num_buffers']:,}",
                 f"{layer['flops']:,}",
@@ -253,7 +253,7 @@ def layers_section(document: dict[str, Any]) -> dict[str, Any]:
     return {
         "summary": f"{document['num_parameters']:,} learned parameters{statistics} in "
         f"{document['num_weighted_layers']} layers with weights; {document['flops']:,} floating-point operations "
-        f"for one row ({document['flops_counted']}).",
+        "for one row, two per multiply-add of products and convolutions.",
         "caption": "Layers in the order in which they run; what one element of the output can see of the input's side",
         "head": ["Layer", "Type", "Output", "Parameters", "Statistics", "FLOPs", "Sees", "How the size came about"],
         "rows": rows,
@@ -261,8 +261,15 @@ def layers_section(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _one_row(shape: Any) -> Any:
+    """A shape without its batch axis; several shapes likewise."""
+    if not isinstance(shape, list):
+        return shape
+    return [_one_row(part) for part in shape] if any(isinstance(part, list) for part in shape) else shape[1:]
+
+
 def _shape(value: Any) -> str:
-    """`[1, 6, 24, 24]` as 1×6×24×24; several shapes one after another."""
+    """`[6, 24, 24]` as 6×24×24; several shapes one after another."""
     if value is None:
         return ""
     if not isinstance(value, list):

@@ -37,6 +37,7 @@ _PREFERRED: Final = ("accuracy", "f1_macro", "cross_entropy", "mae", "mse", "r2"
 _MOST_CLASSES_IN_TABLE: Final = 32
 _MOST_PAIRS: Final = 12
 _MOST_BARS: Final = 40
+_MOST_CHARTS: Final = 8
 _PRETTY: Final = {"mae": "MAE", "mse": "MSE", "r2": "R²", "lr": "learning rate", "f1": "F1", "roc": "ROC", "auc": "AUC"}
 BASELINE_NAMES: Final = {"knn": "k-nearest neighbours", "linear": "Linear model", "mean": "Always the mean"}
 
@@ -230,22 +231,26 @@ _SPLITS: Final = {
     "train_epoch": ("training", 0),
     "valid": ("validation", 1),
     "test": ("test", 2),
-    "train": ("training, mean since the last line", 5),
+    "train": ("training, between log lines", 5),
 }
 
 
 def curves(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """One chart per logged quantity: losses over steps, metrics over epochs, the learning rate."""
+    """One chart per quantity that is watched: every part of the loss, the main metrics, the learning rate."""
     by_name: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    parts = {name for line in lines if line.get("split") in ("train", "train_epoch") for name in line}
     for line in lines:
         split = str(line.get("split", ""))
         for name, value in line.items():
-            if name in ("step", "epoch", "split") or not isinstance(value, int | float):
+            wanted = name in parts or name in _PREFERRED
+            if name in ("step", "epoch", "split") or not wanted or not isinstance(value, int | float):
                 continue
             by_name.setdefault(name, {}).setdefault(split, []).append((float(line.get("step", 0)), float(value)))
     charts = []
     for name in sorted(by_name, key=_curve_order):
         splits = by_name[name]
+        if name == "loss" and any(splits == found for other, found in by_name.items() if other != name):
+            continue  # the loss is one metric alone, which has a chart of its own
         # The fine-grained training line is shown where there are too few epochs to see anything.
         if len(splits.get("train_epoch", ())) > 3 and name != "lr":
             splits = {split: points for split, points in splits.items() if split != "train"}
@@ -261,7 +266,7 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         svg = line_chart(series, title=pretty(name), x_label="step", y_label=pretty(name))
         if svg and max(len(line.x) for line in series) > 1:
             charts.append({"title": pretty(name), "svg": svg, "note": _curve_note(name, splits)})
-    return charts[:9]
+    return charts[:_MOST_CHARTS]
 
 
 def _curve_order(name: str) -> tuple[int, str]:
@@ -365,8 +370,13 @@ def group_table(groups: Mapping[str, Mapping[str, Any]], *, column: str, split: 
     }
 
 
-def learning_curve(document: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The score over the amount of training data."""
+def learning_curve(document: Mapping[str, Any], *, num_rows: int | None = None) -> dict[str, Any] | None:
+    """The score over the amount of training data.
+
+    Args:
+        document: The content of learning_curve.json.
+        num_rows: Rows of the judged split, which say how much of a difference can be chance.
+    """
     points = document.get("points", ())
     name = str(document.get("metric", ""))
     if len(points) < 2:
@@ -375,22 +385,28 @@ def learning_curve(document: Mapping[str, Any]) -> dict[str, Any] | None:
     svg = line_chart(
         [series], title=f"{pretty(name)} over training rows", x_label="training rows", y_label=pretty(name)
     )
-    smaller = registry_better(name) == "min"
-    gain = (points[-2]["value"] - points[-1]["value"]) * (1 if smaller else -1)
-    shown = f"{100 * gain:.2f} points" if is_share(name) else format_number(gain)
-    note = (
-        f"From {points[-2]['rows']:,} to {points[-1]['rows']:,} rows the score gained {shown}: more data should help."
-        if gain > 0
-        else f"From {points[-2]['rows']:,} to {points[-1]['rows']:,} rows the score gained nothing more."
-    )
     return {
         "svg": svg,
-        "note": note,
+        "note": _gain(points[-2], points[-1], name, num_rows),
         "caption": f"Each row is a training of its own on a part of the data, judged on the same {document['split']} split",
         "head": ["Training rows", pretty(name)],
         "rows": [_row(f"{p['rows']:,}", show_metric(name, p["value"])) for p in points],
         "numeric": (1,),
     }
+
+
+def _gain(before: Mapping[str, Any], after: Mapping[str, Any], name: str, num_rows: int | None) -> str:
+    """What the last of the data brought, in a sentence."""
+    gain = (after["value"] - before["value"]) * (-1 if registry_better(name) == "min" else 1)
+    step = f"From {before['rows']:,} to {after['rows']:,} rows the score"
+    if gain <= 0:
+        return f"{step} gained nothing more."
+    shown = f"{100 * gain:.2f} points" if is_share(name) else format_number(gain)
+    if name == "accuracy" and num_rows:
+        reach = wilson_interval(before["value"], num_rows)[1]
+        if wilson_interval(after["value"], num_rows)[0] <= reach:
+            return f"{step} gained {shown}, which on {num_rows:,} judged rows can be chance."
+    return f"{step} gained {shown}: more data should help."
 
 
 # --- data, recipe, environment --------------------------------------------------------------------------------------
@@ -414,6 +430,7 @@ def data_section(document: Mapping[str, Any]) -> dict[str, Any] | None:
         "rows": rows,
         "balance": balance,
         "balance_caption": caption,
+        "warnings": [str(warning) for warning in document.get("warnings", ())][:20],
         "leaks": [_sentence(leak) for leak in document.get("leaks", ())][:20],
         "faults": [_sentence(fault) for fault in document.get("faults", ())][:20],
         "notes": [str(note) for note in document.get("notes", ())][:20],

@@ -205,6 +205,16 @@ def test_values_that_are_not_finite_are_named(tmp_path: Path) -> None:
     assert "✕" in page.text
 
 
+def test_what_is_watched_gets_a_chart_and_a_loss_of_one_part_only_one() -> None:
+    lines = [
+        {"step": step, "epoch": 0, "split": split, "loss": 1 / step, "cross_entropy": 1 / step, **extra}
+        for step in (1, 2, 3)
+        for split, extra in (("train", {"lr": 0.1}), ("train_epoch", {}))
+    ]
+    lines += [{"step": s, "epoch": 0, "split": "valid", "accuracy": 0.5, "precision_micro": 0.5} for s in (1, 2)]
+    assert [chart["title"] for chart in sections.curves(lines)] == ["Cross entropy", "Accuracy", "Learning rate"]
+
+
 def test_the_output_can_lie_elsewhere(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     path = write_report(run.path, output=tmp_path / "page.html")
@@ -271,6 +281,9 @@ def test_learning_curves_say_whether_more_data_helped() -> None:
     found = sections.learning_curve({"metric": "accuracy", "split": "valid", "points": points})
     assert found is not None
     assert "gained 30.00 points: more data should help" in found["note"]
+    small = sections.learning_curve({"metric": "accuracy", "split": "valid", "points": points}, num_rows=20)
+    assert small is not None
+    assert "which on 20 judged rows can be chance" in small["note"]
     assert sections.learning_curve({"metric": "accuracy", "split": "valid", "points": points[:1]}) is None
 
 
