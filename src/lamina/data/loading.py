@@ -114,8 +114,7 @@ def read_path(path: Path, config: DataConfig) -> Data:
         return data
     guesses = sniff_all(opened)
     if config.shape is not None:
-        # A stated image shape rules out everything that does not make images.
-        guesses = [pair for pair in guesses if "image" in pair[0].makes] or guesses
+        guesses = _for_images(guesses)
     best, guess = guesses[0]
     if guess.confidence < _LEAST:
         raise _not_understood(opened, guesses)
@@ -127,11 +126,23 @@ def read_path(path: Path, config: DataConfig) -> Data:
     return data
 
 
+def _for_images(guesses: list[tuple[Reader, Guess]]) -> list[tuple[Reader, Guess]]:
+    """A stated image shape rules out what makes no images; a table of numbers is then rows of pixels."""
+    images = [pair for pair in guesses if "image" in pair[0].makes]
+    table = next((guess for reader, guess in guesses if "number" in reader.makes), Guess(0.0, ""))
+    if images[0][1].confidence < _LEAST < table.confidence:
+        rows = Guess(_LEAST, "it holds rows of numbers, and data.shape makes images of them")
+        return [(reader, rows) for reader, _ in images if reader.name == "pixel-csv"]
+    return images
+
+
 def sniff_all(source: Source) -> list[tuple[Reader, Guess]]:
     """Every registered reader with its guess, the surest first (by name where equally sure)."""
     for found in pkgutil.iter_modules(readers.__path__, f"{readers.__name__}."):
         importlib.import_module(found.name)  # all of them are asked, so all must be registered, index or not
-    known = [cast("Callable[[], Reader]", registry.lookup("reader", name).target)() for name in registry.names("reader")]
+    known = [
+        cast("Callable[[], Reader]", registry.lookup("reader", name).target)() for name in registry.names("reader")
+    ]
     guesses = [(reader, reader.sniff(source)) for reader in known]
     return sorted(guesses, key=lambda pair: (-pair[1].confidence, pair[0].name))
 

@@ -138,6 +138,7 @@ def data_from_arrays(
         notes += packed.notes
     images = {split: _as_images(tensor, config, notes, source) for split, tensor in tensors.items()}
     answers = {s: _answers(p.labels, config, notes, f"{source}, {s} labels", classes) for s, p in pairs.items()}
+    classes = _known(classes, answers)
     if any(isinstance(answer, Tensor) for answer in answers.values()):
         return _with_targets(images, answers, origin, reader=reader, source=source, notes=notes, maximum=maximum)
     splits = {
@@ -145,6 +146,12 @@ def data_from_arrays(
         for split, answer in answers.items()
     }
     return image_data(splits, reader=reader, source=source, notes=notes, classes=classes, maximum=maximum)
+
+
+def _known(classes: Sequence[str] | None, answers: Mapping[str, Labels | Tensor | None]) -> Sequence[str] | None:
+    """The stated classes, unless the labels are names of their own."""
+    used = {name for answer in answers.values() if isinstance(answer, Labels) for name in answer.names}
+    return classes if classes is not None and used <= {str(name) for name in classes} else None
 
 
 def _writable(array: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -367,7 +374,7 @@ def _table(
         reader=reader,
     )
     data = Data(splits=splits, spec=spec, reader=reader, source=source, notes=notes)
-    return _add_answers(data, answers, classes=classes)
+    return _add_answers(data, answers, classes=_known(classes, answers))
 
 
 # --- what users hand over ----------------------------------------------------------------------------------------------
