@@ -274,7 +274,7 @@ class FTRLRule(Rule):
 
     def _update(self, param: Tensor, grad: Tensor, state: State, lr: Tensor | float) -> tuple[Tensor, State]:
         l1, l2 = (self.config.l1, self.config.l2) if self.decays else (0.0, 0.0)
-        alpha = torch.as_tensor(lr, device=param.device).to(param.dtype)
+        alpha = torch.as_tensor(lr, dtype=param.dtype, device=param.device)
         moves = alpha > 0
         used = torch.where(moves, alpha, torch.ones_like(alpha))
         total = state["n"] + grad * grad

@@ -15,11 +15,19 @@ from torch import Tensor, nn
 from lamina.nn.dropout import Dropout, DropoutKeys, SpatialDropout
 
 
-@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="Inductor needs a C++ compiler")
+@pytest.mark.skipif(
+    shutil.which("g++") is None and shutil.which("clang++") is None, reason="Inductor needs a C++ compiler"
+)
 def test_compiled_masks_equal_eager_ones() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Linear(6, 75), Dropout(0.3), nn.Unflatten(1, (3, 5, 5)), Dropout(0.2), SpatialDropout(0.5), nn.Flatten(), nn.Linear(75, 2)
+        nn.Linear(6, 75),
+        Dropout(0.3),
+        nn.Unflatten(1, (3, 5, 5)),
+        Dropout(0.2),
+        SpatialDropout(0.5),
+        nn.Flatten(),
+        nn.Linear(75, 2),
     )
     keys = DropoutKeys(model, 3)
     parameters = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -34,7 +42,8 @@ def test_compiled_masks_equal_eager_ones() -> None:
         warnings.simplefilter("ignore")  # Inductor's own
         compiled = torch.compile(step_of, fullgraph=True)
         results = {
-            (step, row): compiled(parameters, torch.tensor(step), torch.tensor(row)) for step, row in ((0, 0), (7, 0), (7, 3))
+            (step, row): compiled(parameters, torch.tensor(step), torch.tensor(row))
+            for step, row in ((0, 0), (7, 0), (7, 3))
         }
     for (step, row), (grads, out) in results.items():
         keys.refresh(step, row)

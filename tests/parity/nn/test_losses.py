@@ -103,14 +103,18 @@ def test_binary_cross_entropy_equals_torch() -> None:
     targets = torch.rand(6, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64).round(decimals=1)
     _compare(
         lambda x: create_loss({"name": "binary-cross-entropy", "pos_weight": 2.5})(x, targets),
-        lambda x: functional.binary_cross_entropy_with_logits(x, targets, pos_weight=torch.full((3,), 2.5, dtype=torch.float64)),
+        lambda x: functional.binary_cross_entropy_with_logits(
+            x, targets, pos_weight=torch.full((3,), 2.5, dtype=torch.float64)
+        ),
         _logits(6, 3),
     )
     labels = _labels(6, 2)
     loss = create_loss("binary-cross-entropy", class_weights=[0.5, 3.0])
     two_classes = create_loss("cross-entropy", class_weights=[0.5, 3.0])
     x = _logits(6)
-    for ours, theirs in zip(loss(x, labels), two_classes(torch.stack([torch.zeros(6).double(), x], dim=1), labels), strict=True):
+    for ours, theirs in zip(
+        loss(x, labels), two_classes(torch.stack([torch.zeros(6).double(), x], dim=1), labels), strict=True
+    ):
         torch.testing.assert_close(ours, theirs, **TIGHT)
 
 

@@ -39,7 +39,9 @@ def test_formula(name: str) -> None:
 def test_softmax_and_its_logarithm() -> None:
     x = torch.tensor([[3.2, 5.1, -1.7]], dtype=torch.float64)
     probs = create_activation("softmax")(x)
-    torch.testing.assert_close(probs, torch.tensor([[0.129983, 0.869050, 0.000968]], dtype=torch.float64), rtol=0, atol=5e-7)
+    torch.testing.assert_close(
+        probs, torch.tensor([[0.129983, 0.869050, 0.000968]], dtype=torch.float64), rtol=0, atol=5e-7
+    )
     torch.testing.assert_close(create_activation("log-softmax")(x), probs.log(), rtol=0, atol=1e-12)
     column = create_activation("softmax", dim=0)(torch.randn(4, 3))
     torch.testing.assert_close(column.sum(dim=0), torch.ones(3))
@@ -86,7 +88,12 @@ def test_options_reach_the_module() -> None:
 def test_inplace_relu_after_linear_and_norm_is_safe() -> None:
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.BatchNorm1d(5), nn.ReLU()).double()
-    fast = nn.Sequential(nn.Linear(6, 5), create_activation("relu", inplace=True), nn.BatchNorm1d(5), create_activation("relu", inplace=True)).double()
+    fast = nn.Sequential(
+        nn.Linear(6, 5),
+        create_activation("relu", inplace=True),
+        nn.BatchNorm1d(5),
+        create_activation("relu", inplace=True),
+    ).double()
     fast.load_state_dict(plain.state_dict())
     x = torch.randn(9, 6, dtype=torch.float64)
     for net in (plain, fast):

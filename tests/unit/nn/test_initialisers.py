@@ -30,7 +30,9 @@ def test_fans(layer: nn.Module, wanted: tuple[int, int]) -> None:
     assert fans(layer) == wanted
     # A row of the weight that makes one output has fan_in numbers (of a transposed convolution: a column).
     weight = layer.weight
-    per_output = weight.numel() / (weight.shape[1] * layer.groups if "Transpose" in type(layer).__name__ else weight.shape[0])
+    per_output = weight.numel() / (
+        weight.shape[1] * layer.groups if "Transpose" in type(layer).__name__ else weight.shape[0]
+    )
     assert per_output == wanted[0]
 
 

@@ -34,7 +34,9 @@ def test_worked_scores() -> None:
     assert _mean(create_loss("cross-entropy"), SCORES, FIRST) == pytest.approx(2.040355, abs=5e-7)
     assert _mean(create_loss("hinge"), SCORES, FIRST) == pytest.approx(2.9, abs=1e-12)
     probs = create_loss("cross-entropy").log_probs(SCORES).exp()
-    torch.testing.assert_close(probs, torch.tensor([[0.129983, 0.869050, 0.000968]], dtype=torch.float64), atol=5e-7, rtol=0)
+    torch.testing.assert_close(
+        probs, torch.tensor([[0.129983, 0.869050, 0.000968]], dtype=torch.float64), atol=5e-7, rtol=0
+    )
 
 
 def test_hinge_by_hand() -> None:
@@ -87,7 +89,9 @@ def test_focal_by_hand() -> None:
     two = torch.tensor([[0.0, 0.0], [0.0, 0.0]])
     total, _ = create_loss({"name": "focal", "gamma": 0.0, "alpha": 0.25})(two, torch.tensor([0, 1]))
     assert total.item() == pytest.approx(0.693147, rel=1e-5)  # 0.75 + 0.25 of log 2
-    total, _ = create_loss({"name": "focal", "gamma": 0.0, "alpha": [1.0, 3.0]}, num_classes=2)(two, torch.tensor([0, 1]))
+    total, _ = create_loss({"name": "focal", "gamma": 0.0, "alpha": [1.0, 3.0]}, num_classes=2)(
+        two, torch.tensor([0, 1])
+    )
     assert total.item() == pytest.approx(4 * 0.693147, rel=1e-5)
 
 
@@ -340,7 +344,10 @@ def test_a_function_that_returns_no_tensor_is_refused() -> None:
 def test_weighted_sum_logs_each_part() -> None:
     outputs, targets = _sample("cross-entropy")
     loss = create_loss(
-        {"name": "weighted-sum", "parts": [{"name": "cross-entropy", "label_smoothing": 0.1}, {"name": "hinge", "factor": 0.5}]}
+        {
+            "name": "weighted-sum",
+            "parts": [{"name": "cross-entropy", "label_smoothing": 0.1}, {"name": "hinge", "factor": 0.5}],
+        }
     )
     parts = loss.parts(outputs, targets)
     assert list(parts) == ["cross_entropy", "hinge"]
@@ -363,7 +370,9 @@ def test_weighted_sum_of_functions_and_of_one_loss_twice() -> None:
 def test_weighted_sum_hands_on_classes_and_weights() -> None:
     outputs, targets = _sample("cross-entropy")
     loss = create_loss(
-        {"name": "weighted-sum", "parts": [{"name": "cross-entropy"}, {"name": "focal"}]}, num_classes=4, class_weights=[1, 2, 3, 4]
+        {"name": "weighted-sum", "parts": [{"name": "cross-entropy"}, {"name": "focal"}]},
+        num_classes=4,
+        class_weights=[1, 2, 3, 4],
     )
     weights = torch.rand(6)
     for name, part in loss.parts(outputs, targets, weights=weights).items():

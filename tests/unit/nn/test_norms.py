@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import lamina.nn.dropout  # noqa: F401 (registers a layer that is no norm)
 from lamina.core.errors import ConfigError, UnknownNameError
 from lamina.nn.norms import ChannelNorm, create_norm
 
@@ -81,8 +82,6 @@ def test_what_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="batch-norn"):
         create_norm("batch-norn", 8)
     with pytest.raises(ConfigError, match="no normalisation"):
-        import lamina.nn.dropout  # noqa: F401 (registers it)
-
         create_norm("dropout", 8)
     with pytest.raises(ConfigError, match="dims=4"):
         create_norm("batch-norm", 8, dims=4)
