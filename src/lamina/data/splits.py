@@ -352,6 +352,13 @@ def _divide(data: Data, pool: _Pool, config: DataConfig, seed: int) -> dict[str,
     base_names = [name for name in pool.given if name in pooled and pool.has_answers(name)]
     chosen = {name: rows for name, rows in pool.given.items() if name not in base_names}
     base = torch.cat([torch.arange(0), *(pool.given[name] for name in base_names)])
+    if len(base) == 0 and pool.num_rows:
+        raise DataError(
+            f"There are no rows to train on; there is only {', '.join(name for name in pool.given if len(pool.given[name]))}.",
+            where=data.source or "data",
+            accepts="a training split, or rows that may be divided",
+            mend="use data.split=random to divide what there is anew",
+        )
     _require_rows(base, 1, data, "training")
     if config.test_fraction > 0 and "test" not in chosen:
         base, chosen["test"] = _carve(base, config.test_fraction, "test", data, pool, config, seed)

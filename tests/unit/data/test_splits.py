@@ -194,7 +194,7 @@ def test_too_few_rows_are_refused() -> None:
         split_data(one, DataConfig(), seed=0)
     assert "data.valid_fraction=0" in error.value.mend
     assert split_data(one, DataConfig(valid_fraction=0), seed=0).spec.num_rows == {"train": 1}
-    with pytest.raises(DataError, match="0 rows are too few for training"):
+    with pytest.raises(DataError, match="no rows to train on; there is only test"):
         split_data(make(LABELS, splits={"train": 0, "test": 100}), DataConfig(), seed=0)
     with pytest.raises(DataError, match="3 rows are too few for 5 folds"):
         split_data(make(LABELS[:3]), DataConfig(split="kfold"), seed=0)
