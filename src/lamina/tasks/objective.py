@@ -60,6 +60,14 @@ class Objective:
                 mend="leave loss out for cross-entropy",
             )
 
+        if kind == "label" and self.loss.targets == "binary" and num_classes != 2:
+            raise ConfigError(
+                f"{self.loss.name} is for two classes; the data has {num_classes}.",
+                where="loss.name",
+                accepts="a loss over any number of classes: cross-entropy, focal, hinge, half-squared-error, …",
+                mend="leave loss out for cross-entropy",
+            )
+
     @property
     def is_likelihood(self) -> bool:
         """Minimising it gives calibrated probabilities."""

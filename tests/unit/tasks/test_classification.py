@@ -176,6 +176,14 @@ def test_thresholds_are_chosen_used_and_kept(two):
     assert not any(t == "yes" and d == "no" for t, d in zip(truth, decided, strict=True))
 
 
+def test_judging_decides_by_the_threshold(two):
+    pipeline = make_pipeline(two, "image-classification")
+    for threshold, column in ((0.0, 1), (1.0, 0)):
+        pipeline.task.thresholds_from({"positive": threshold})
+        matrix = pipeline.evaluate(two.splits["train"]).details["confusion_matrix"]
+        assert [row[column] for row in matrix] == [12, 12]
+
+
 def test_rejected_rows_have_no_label(spec):
     task = make_task("image-classification", spec)
     task.thresholds_from({"reject": 0.8})
@@ -269,10 +277,17 @@ def test_the_check_changes_nothing(data, spec):
 
 def test_a_model_that_reads_values_is_tried_on_zeros(spec):
     class Peeking(nn.Module):
-        def forward(self, x):
-            return x.flatten(1)[:, :3] if x.sum().item() == 0 else x
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(1)
 
-    make_task("image-classification", spec).check(spec, Peeking())
+        def forward(self, x):
+            return self.norm(x + 1).flatten(1)[:, :3] if x.sum().item() == 0 else x
+
+    model = Peeking()
+    make_task("image-classification", spec).check(spec, model)
+    assert model.training
+    assert model.norm.running_mean.item() == 0.0
 
 
 def labels(tensor, **more):
@@ -346,9 +361,8 @@ def test_losses_and_weights_that_do_not_fit_are_refused(spec):
         make_task("image-classification", spec, loss={"name": "cross-entropi"})
     with pytest.raises(ConfigError, match="2 class weights for 3 classes"):
         make_task("image-classification", spec, class_weights=(1.0, 1.0))
-    task = make_task("image-classification", spec, loss={"name": "binary-cross-entropy"})
-    with pytest.raises(ConfigError, match="two classes"):
-        task.check(spec, Wrong(lambda x: x.flatten(1)[:, :3]))
+    with pytest.raises(ConfigError, match="is for two classes; the data has 3"):
+        make_task("image-classification", spec, loss={"name": "binary-cross-entropy"})
 
 
 def test_a_loss_of_your_own_that_broadcasts_is_refused(spec):
