@@ -281,10 +281,14 @@ def _find_label(
         return None, "There is no header and no column over, so there are no labels."
     whole = [row for row in rows if len(row) == len(names)]
     first, last = {row[0] for row in whole}, {row[-1] for row in whole}
-    if len(whole) > 1 and len(first) == 1 and len(last) > 1:
-        # An image's first corner is often black throughout; a label never is.
+    if len(whole) > 1 and first in ({"0"}, {"255"}) and len(last) > 1 and all(_may_be_label(value) for value in last):
+        # An image's corner is often black or white throughout; labels that all are 0 would stand before varied corners.
         return len(names) - 1, "There is no header; the label is the last column, as the first is always the same."
     return 0, f"There is no header; the label is the first column (data.label={len(names) - 1} for the last)."
+
+
+def _may_be_label(value: str) -> bool:
+    return not _is_number(value) or (float(value).is_integer() and float(value) < 100)
 
 
 def _find_group(names: Sequence[str], config: DataConfig, *, where: str) -> int | None:

@@ -77,6 +77,13 @@ def test_plain_files(tmp_path: Path, header: str | None, place: int, delimiter: 
     assert data.spec.columns["image"].shape == (1, SIDE, SIDE)
 
 
+@pytest.mark.parametrize("first", ["7", "0"])
+def test_a_single_class_without_header_still_stands_first(tmp_path: Path, first: str) -> None:
+    data = read(make(tmp_path / "a.csv", pixels(12), labels=[first] * 12, header=None))
+    assert data.spec.classes == (first,)
+    assert (images(data) == pixels(12)).all()
+
+
 def test_gaps_in_the_labels_are_kept_as_names_in_numeric_order(tmp_path: Path) -> None:
     given = [24, 0, 10, 8, 2, 10]
     data = read(make(tmp_path / "a.csv", pixels(6), labels=given))
