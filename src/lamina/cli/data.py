@@ -11,6 +11,7 @@ from lamina.cli.parser import Parser
 from lamina.core.errors import DataError
 
 SUMMARY = "say what is in a file, folder or dataset: classes, statistics, faults, duplicates, leaks"
+_SHOWN = 10
 EXAMPLES = ("lamina data digits", "lamina data train.csv", "lamina data photos.zip data.label=kind --json")
 
 
@@ -79,23 +80,43 @@ def _defs(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _show(document: Mapping[str, Any], output: Output) -> None:
-    output.text(f"reader  {document.get('reader')}")
-    splits: Mapping[str, Any] = document.get("splits", {})
-    for name, split in splits.items():
-        rows = split.get("num_rows", split.get("rows")) if isinstance(split, Mapping) else split
-        output.text(f"{name:<7} {rows:,} rows" if isinstance(rows, int) else f"{name:<7} {rows}")
-    classes = document.get("classes") or []
+    output.text(f"reader  {document['reader']}")
+    for name, split in document["splits"].items():
+        output.text(f"{name:<7} {split['rows']:,} rows")
+    classes = [str(name) for name in document["classes"]]
     if classes:
-        shown = ", ".join(map(str, classes[:24])) + (" …" if len(classes) > 24 else "")
-        output.text(f"classes {len(classes)}: {shown}")
-    for title in ("notes", "faults", "leaks"):
+        counts: dict[str, int] = {}
+        for split in document["splits"].values():
+            for name, count in (split.get("classes") or {}).items():
+                counts[name] = counts.get(name, 0) + count
+        shown = ", ".join(f"{name} ({counts.get(name, 0):,})" for name in classes[:24])
+        output.text(f"classes {len(classes)}: {shown}{' …' if len(classes) > 24 else ''}")
+    output.text("\ncolumns")
+    for name, found in document["statistics"].items():
+        output.text(f"  {name}: {_statistics(found)}")
+    duplicates = document["duplicates"]
+    counted = [f"{duplicates[kind]['rows']:,} {kind}" for kind in ("exact", "near") if duplicates.get(kind)]
+    output.text(f"\nduplicates: {', '.join(counted) or 'none'}")
+    for title in ("notes", "warnings", "faults", "leaks"):
         items = document.get(title) or []
         if items:
             output.text(f"\n{title}")
-        for item in items[:10]:
+        for item in items[:_SHOWN]:
             output.text(f"  {_sentence(item)}")
-        if len(items) > 10:
-            output.text(f"  … and {len(items) - 10} more; --json has them all")
+        if len(items) > _SHOWN:
+            output.text(f"  … and {len(items) - _SHOWN} more; --json lists them")
+
+
+def _statistics(found: Mapping[str, Any]) -> str:
+    shape = "x".join(map(str, found["shape"])) or "one value"
+    fields = found.get("fields")
+    if fields:
+        names = ", ".join(str(field["name"]) for field in fields[:8])
+        missing = sum(field.get("missing", 0) for field in fields)
+        more = f" … ({len(fields)} in all)" if len(fields) > 8 else ""
+        return f"{names}{more}" + (f"; {missing:,} values missing" if missing else "")
+    facts = [f"{key} {found[key]}" for key in ("min", "max", "mean", "std", "num_values") if found.get(key) is not None]
+    return f"{found['dtype']}, {shape} per row" + (f"; {', '.join(facts)}" if facts else "")
 
 
 def _sentence(item: Any) -> str:

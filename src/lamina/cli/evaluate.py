@@ -38,11 +38,14 @@ def run(options: argparse.Namespace, output: Output) -> int:
     path, section = _what_to_read(options, run_folder, given)
     bundle = open_bundle(options.bundle, command="evaluate", device=options.device)
     from lamina.data.config import DataConfig
-    from lamina.data.loading import load_data
+    from lamina.data.loading import load_data, load_like
 
     config = DataConfig.from_values({**section, **given}, where="data")
     data = load_data(path, config=config)
     own = _own_split(data, run_folder)
+    if own is None and data.reader == "table":
+        # The few rows of a table to be judged may look otherwise than those of training: its columns decide.
+        data = load_like(path, spec=bundle.spec, config=config)
     split, columns = choose_rows(own or data, options.split)
     if own is not None:
         output.note(f"This is the data that the run was trained on; its own {split} split is judged.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from lamina.core.errors import RunError
 from lamina.core.files import write_atomic
@@ -21,6 +21,10 @@ from lamina.train.callbacks import Callback
 from lamina.train.trainer import Trainer, TrainResult, latest_step
 
 __all__ = ["Listener", "Silence", "choose_for", "job_of_run", "recipe_of_run", "run_document", "train_run"]
+
+
+# Looking for near duplicates takes some seconds beyond; exact ones are looked for always, and `lamina data` finds both.
+_NEAR_ROWS: Final = 20_000
 
 
 class Listener(Protocol):
@@ -86,7 +90,8 @@ def train_run(
     recipe = recipe_of_run(run, listener=listener)
     data = read_data(recipe, run=run)
     if not (run.path / "data.json").is_file():
-        document = inspect_data(data)
+        rows = sum(columns.num_rows for columns in data.splits.values())
+        document = inspect_data(data, near=rows <= _NEAR_ROWS)
         write_atomic(run.path / "data.json", dump_json(document))
         _warn_of(document, listener)
     job = build(recipe, data, machine=machine)
