@@ -262,12 +262,14 @@ class KNN(nn.Module):
     def _append_compact(self, inputs: Tensor, levels: int) -> None:
         """Keep rows as bytes where that loses nothing; otherwise turn what is there into float32."""
         for candidate in (levels,) if levels else _LEVELS:
-            codes = (inputs * candidate).round().clamp_(0, 255)
-            if bool((codes * _unit(candidate).to(codes.device) == inputs).all()):
+            if _as_bytes(inputs[:1], candidate) is None:  # settles most cases without touching all rows
+                continue
+            codes = _as_bytes(inputs, candidate)
+            if codes is not None:
                 if not levels:
                     self.levels.fill_(candidate)
                     self.rows = self.rows.to(torch.uint8)
-                self._append("rows", codes.to(torch.uint8))
+                self._append("rows", codes)
                 return
         if levels:
             self.rows = self.stored_rows(torch.arange(len(self.rows), device=self.rows.device))
@@ -341,6 +343,12 @@ class KNN(nn.Module):
         best = shares == shares.amax(1, keepdim=True)
         tied = best & (best.sum(1, keepdim=True) > 1)
         return torch.where(tied, _TIE_BREAK * (k - first) / k, 0.0)
+
+
+def _as_bytes(values: Tensor, levels: int) -> Tensor | None:
+    """uint8 codes that stand for exactly these values, or None where there are none."""
+    codes = (values * levels).round_().clamp_(0, 255)
+    return codes.to(torch.uint8) if bool((codes * _unit(levels).to(codes.device) == values).all()) else None
 
 
 def _unit(levels: int) -> Tensor:

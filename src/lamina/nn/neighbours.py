@@ -50,6 +50,7 @@ Metric = Literal["l1", "l2", "cosine"]
 _QUERIES_AT_ONCE: Final = 512
 _ROWS_AT_ONCE: Final = 65_536
 _PAIR_VALUES: Final = 1 << 18  # float32 values gathered at once while measuring pairs: 1 MiB
+_PREPARED_VALUES: Final = 1 << 20
 _L1_VALUES: Final = 1 << 17  # float32 values of rows held in the cache while queries pass over them
 
 _WIDENED_AT_ONCE: Final = 64
@@ -155,7 +156,7 @@ class NeighbourIndex:
         """Centre, scale, round and widen the rows: `self._codes` (N, F + 8) in the product's type."""
         num_rows, width = self.rows.shape
         self._centre = torch.zeros(width, device=self.rows.device)
-        step = self._rows_in_cache()
+        step = self._rows_in_cache(_PREPARED_VALUES)
         for start in range(0, num_rows, step):  # any shift is valid, so the mean need not be accurate
             self._centre += self._scaled(self._values(self.rows[start : start + step])).sum(0) / num_rows
         self._codes = torch.empty(num_rows, width + _EXTRA, dtype=self.product, device=self.rows.device)
@@ -183,10 +184,13 @@ class NeighbourIndex:
         length = torch.linalg.vector_norm(shifted, dim=1, dtype=torch.float64)
         # What shifting, and scaling for cosine, rounded off: each is a few units in the last place of float32.
         hidden = 4 * _UNIT32 * length + (4 * _UNIT32 if self.metric == "cosine" else 0.0)
-        error = torch.linalg.vector_norm(shifted - kept, dim=1, dtype=torch.float64) * (1 + 2.0**-20) + hidden
+        # Measured in float32, whose own rounding and underflow are added.
+        error = (
+            torch.linalg.vector_norm(shifted - kept, dim=1).double() * (1 + 2 * gamma) + hidden + width**0.5 * 2.0**-62
+        )
         lower = (length * (1 - 2.0**-40) - hidden).clamp(min=0)
         upper = length * (1 + 2.0**-40) + hidden
-        size = torch.linalg.vector_norm(kept, dim=1, dtype=torch.float64) * (1 + 2.0**-40)
+        size = upper + error  # |a| <= |x| + |e|
         halved = -0.5 * lower.square() / (1 + 2 * gamma)
         parts = torch.zeros(len(shifted), 3, dtype=self.product, device=shifted.device)
         for column in range(3):
