@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from lamina.core import registry
 from lamina.core.errors import DataError, DtypeError
 from lamina.data import readers
-from lamina.data.columns import Columns, Data
+from lamina.data.columns import Columns, Data, DataSpec
 from lamina.data.config import DataConfig
 from lamina.data.frames import data_from_frames, holds_frames
 from lamina.data.readers.arrays import (
@@ -33,6 +33,7 @@ from lamina.data.readers.arrays import (
 )
 from lamina.data.readers.base import Guess, Reader
 from lamina.data.readers.sources import Source, missing_path
+from lamina.data.readers.table_csv import TableReader
 
 # Two readers whose confidence differs by less than this are both named in the notes.
 _CLOSE: Final = 0.1
@@ -71,6 +72,30 @@ def load_data(source: Any, *, config: DataConfig | None = None, **fields: Any) -
     if not data.fingerprint:
         data.fingerprint = fingerprint(data.splits)
     return data
+
+
+def load_like(source: Any, *, spec: DataSpec, config: DataConfig | None = None) -> Data:
+    """Labelled data to be judged by a model.
+
+    As `load_data`, but a table in files is read by the columns of the model's own data instead of by what its few
+    rows look like: what was a number, category or class in training is one here.
+
+    Args:
+        spec: The model's data spec before preprocessing.
+
+    Raises:
+        DataError: As `load_data`; or a feature or the target of training is missing.
+    """
+    config = config or DataConfig()
+    is_table = "number" in spec.columns or "category" in spec.columns
+    if isinstance(source, str | Path) and is_table and source not in _embedded_names() and Path(source).exists():
+        opened = Source(Path(source).expanduser(), max_bytes=config.max_memory_mb << 20)
+        if isinstance(sniff_all(opened)[0][0], TableReader):
+            data = TableReader().read_like(opened, config, spec=spec, answers=True)
+            stop_at_faults(data, config)
+            data.fingerprint = fingerprint(data.splits)
+            return data
+    return load_data(source, config=config)
 
 
 def _from_name_or_path(source: str | Path, config: DataConfig) -> Data:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from lamina.core.errors import DataError, nearest
 from lamina.data.columns import Columns, Data, DataSpec, Fault, FieldSpec
+from lamina.data.config import DataConfig
 from lamina.data.readers.base import FaultList, RowNames
-from lamina.data.table_roles import NO_GROUP, plain_texts
+from lamina.data.table_roles import NO_GROUP, choose_target, find_column, plain_texts
 from lamina.data.tables import RawColumn, RawTable
 
 
@@ -26,6 +27,7 @@ def columns_like(
     spec: DataSpec,
     *,
     answers: bool,
+    target: str | None = None,
     reader: str = "table",
     source: str = "",
     faults: FaultList | None = None,
@@ -33,11 +35,13 @@ def columns_like(
     """Data of raw tables with the columns of a spec (of a bundle), for prediction and judging.
 
     Features are found by name. Where one side has no header they are found by place: when there are as many columns as
-    features, in their order, else under the number that they had. Columns that the spec does not know are passed over.
+    features (and one more for a wanted target, the last or the one named), in their order; else, when the training data had
+    no header either, under the numbers that they had. Columns that the spec does not know are passed over.
 
     Args:
         spec: The data's spec before preprocessing.
         answers: Take the target too, and demand it. False: only features, and the group where there is one.
+        target: The target's column in these tables (header or number), where it has another name than in training.
         faults: Found so far. A number that is none, an answer that is missing or a class that the spec lacks are added, and
             the row is left out. A category that the spec lacks becomes missing and is counted in the notes.
 
@@ -47,7 +51,7 @@ def columns_like(
     given = {"all": tables} if isinstance(tables, RawTable) else dict(tables)
     faults = faults if faults is not None else FaultList()
     notes = list(dict.fromkeys(note for table in given.values() for note in table.notes))
-    splits = {name: _columns(table, spec, answers, notes, faults) for name, table in given.items()}
+    splits = {name: _columns(table, spec, answers, target, notes, faults) for name, table in given.items()}
     kept = {key: column for key, column in spec.columns.items() if all(key in columns for columns in splits.values())}
     counts = {name: columns.num_rows for name, columns in splits.items()}
     made = DataSpec(columns=kept, num_rows=counts, reader=reader)
@@ -55,8 +59,10 @@ def columns_like(
     return Data(splits=splits, spec=made, reader=reader, source=source, faults=faults.faults, notes=notes)
 
 
-def _columns(table: RawTable, spec: DataSpec, answers: bool, notes: list[str], faults: FaultList) -> Columns:
-    places = _places(table, spec, notes)
+def _columns(
+    table: RawTable, spec: DataSpec, answers: bool, target: str | None, notes: list[str], faults: FaultList
+) -> Columns:
+    places, answer = _places(table, spec, answers, target, notes)
     keep = np.ones(len(table.lines), dtype=bool)
     tensors: dict[str, Tensor] = {}
     for key, column in spec.columns.items():
@@ -67,12 +73,11 @@ def _columns(table: RawTable, spec: DataSpec, answers: bool, notes: list[str], f
             codes = [_known(table, places[f.name], f, notes) for f in column.fields]
             tensors[key] = torch.from_numpy(np.stack(codes, axis=1))
         elif column.role in ("label", "target") and answers:
-            place = _answer(table, column.fields, places)
             if column.role == "target":
-                values = _numbers(table, place, keep, faults, answer=True)
+                values = _numbers(table, answer, keep, faults, answer=True)
                 tensors[key] = torch.from_numpy(values.astype(np.float32)).unsqueeze(1)
             else:
-                tensors[key] = torch.from_numpy(_labels(table, place, column.classes or (), keep, faults))
+                tensors[key] = torch.from_numpy(_labels(table, answer, column.classes or (), keep, faults))
         elif column.role == "group" and column.fields and column.fields[0].name in table.names:
             classes = column.classes or ()
             found = _codes(table[column.fields[0].name], classes)
@@ -83,33 +88,46 @@ def _columns(table: RawTable, spec: DataSpec, answers: bool, notes: list[str], f
     return columns if keep.all() else columns.take(torch.from_numpy(np.flatnonzero(keep)))
 
 
-def _places(table: RawTable, spec: DataSpec, notes: list[str]) -> dict[str, int]:
-    """Header of each feature (and of the target, where it is known) -> its column in the table."""
+def _places(
+    table: RawTable, spec: DataSpec, answers: bool, target: str | None, notes: list[str]
+) -> tuple[dict[str, int], int]:
+    """Column of each feature, and of the target (-1 where it is not wanted)."""
     wanted = feature_names(spec)
-    trained_without = all(name.isdecimal() for name in wanted)
-    by_order = len(table.names) == len(wanted) and (trained_without or not table.has_header)
-    if by_order and (trained_without != table.has_header or set(wanted) != set(table.names)):
-        if trained_without:
-            order = sorted(wanted, key=int)
-        elif "number" in spec.columns and "category" in spec.columns:
+    numbered = all(name.isdecimal() for name in wanted)  # the training data had no header
+    if table.has_header and not numbered:
+        places = _by_name(table, wanted)
+        return places, _answer_by_name(table, spec, target) if answers else -1
+    columns, answer = list(range(len(table.names))), -1
+    if numbered and len(columns) > len(wanted):
+        if max(map(int, wanted)) >= len(columns):
             raise _missing(
-                table, wanted[0], wanted, "give the file a header; numbers and categories cannot be told apart by place"
+                table, wanted[-1], wanted, f"give at least {max(map(int, wanted)) + 1} columns, as in training"
             )
-        else:
-            order = wanted
-        if not table.has_header or trained_without:
-            notes.append(f"{table.where}: features are found by their order.")
-        return {name: place for place, name in enumerate(order)}
-    places = {name: place for place, name in enumerate(table.names)}
-    if not table.has_header and not trained_without:
+        places = {name: int(name) for name in wanted}
+        return places, _answer_by_number(table, spec, target) if answers else -1
+    if answers and not numbered and len(columns) == len(wanted) + 1:
+        answer = table.names.index(find_column(table, target, "data.label")) if target is not None else columns[-1]
+        columns.remove(answer)
+    if len(columns) != len(wanted):
         raise _missing(
             table, wanted[0], wanted, f"give the file a header, or {len(wanted)} columns in the order of training"
         )
-    folded = {name.casefold(): place for name, place in places.items()}
-    for name in wanted:
-        if name not in places and name.casefold() in folded:
-            places[name] = folded[name.casefold()]
-    lacking = [name for name in wanted if name not in places]
+    if answers and answer < 0:
+        raise _no_answer(table, spec)
+    if "number" in spec.columns and "category" in spec.columns and not numbered:
+        raise _missing(
+            table, wanted[0], wanted, "give the file a header: numbers and categories cannot be told apart by place"
+        )
+    notes.append(f"{table.where}: the features are found by their order.")
+    order = sorted(wanted, key=int) if numbered else wanted
+    return dict(zip(order, columns, strict=True)), answer
+
+
+def _by_name(table: RawTable, wanted: Sequence[str]) -> dict[str, int]:
+    exact = {name: place for place, name in enumerate(table.names)}
+    folded = {name.casefold(): place for name, place in exact.items()}
+    places = {name: exact.get(name, folded.get(name.casefold(), -1)) for name in wanted}
+    lacking = [name for name, place in places.items() if place < 0]
     if lacking:
         near = nearest(lacking[0], table.names)
         mend = f"rename {near[0]!r} to {lacking[0]!r}" if near else "add the column, or choose another file"
@@ -117,18 +135,34 @@ def _places(table: RawTable, spec: DataSpec, notes: list[str]) -> dict[str, int]
     return places
 
 
-def _answer(table: RawTable, fields: Sequence[FieldSpec], places: Mapping[str, int]) -> int:
-    name = fields[0].name if fields else "label"
-    folded = {known.casefold(): place for place, known in enumerate(table.names)}
-    by_order = len(table.names) == len(places) and name not in places
-    if by_order or (name not in places and name.casefold() not in folded):
-        raise DataError(
-            f"The target {name!r} is missing; the columns are {', '.join(table.names[:12])}.",
-            where=table.where,
-            accepts="labelled data with the target of training",
-            mend=f"add the column {name!r}, or use `lamina predict`, which needs no target",
-        )
-    return places.get(name, folded.get(name.casefold(), -1))
+def _answer_by_name(table: RawTable, spec: DataSpec, target: str | None) -> int:
+    name = target or _target_name(spec)
+    if name is None:  # embedded data and arrays have no header for it
+        return table.names.index(choose_target(table, DataConfig())[0])
+    if target is None and name.casefold() not in map(str.casefold, table.names):
+        raise _no_answer(table, spec)
+    return table.names.index(find_column(table, name, "data.label"))
+
+
+def _answer_by_number(table: RawTable, spec: DataSpec, target: str | None) -> int:
+    name = target or _target_name(spec) or "-1"
+    return table.names.index(find_column(table, name, "data.label"))
+
+
+def _target_name(spec: DataSpec) -> str | None:
+    fields = [f for key in ("label", "target") if key in spec.columns for f in spec.columns[key].fields]
+    return fields[0].name if fields else None
+
+
+def _no_answer(table: RawTable, spec: DataSpec) -> DataError:
+    name = _target_name(spec)
+    called = f"The target {name!r}" if name is not None else "The target"
+    return DataError(
+        f"{called} is missing; the columns are {', '.join(table.names[:12])}.",
+        where=table.where,
+        accepts="labelled data with the target of training",
+        mend="add the column, name another with data.label=…, or use `lamina predict`, which needs no target",
+    )
 
 
 def _missing(table: RawTable, name: str, wanted: Sequence[str], mend: str) -> DataError:

@@ -13,6 +13,8 @@ from helpers import shared_data
 from lamina.core.errors import DataError, UnknownNameError
 from lamina.data.columns import Columns, Data
 from lamina.data.config import DataConfig
+from lamina.data.embedded import iris
+from lamina.data.loading import load_data, load_like
 from lamina.data.readers import table_text
 from lamina.data.readers.sources import Source
 from lamina.data.readers.table_csv import TableReader
@@ -443,3 +445,43 @@ def test_scikit_learns_own_files(name: str, rows: int, features: int) -> None:
     data = read(Path(sklearn.datasets.__file__).parent / "data" / f"{name}.csv")
     assert all_rows(data)["number"].shape == (rows, features)
     assert not data.faults
+
+
+def test_a_labelled_table_is_judged_by_the_columns_of_training(tmp_path: Path) -> None:
+    """Few rows look otherwise than many: here a class would be a number, and a category a number too."""
+    train, other = tmp_path / "train.csv", tmp_path / "other.csv"
+    rows = "".join(f"{i}.5,{['2', '3', '4', 'more'][i % 4]},{i % 6}\n" for i in range(60))
+    train.write_text(f"a,doors,quality\n{rows}")
+    spec = load_data(train).spec
+    assert spec.classes == tuple("012345")
+    other.write_text("a,doors,quality\n1,2,5\n2,3,4\n3,4,3\n")
+    assert "target" in load_data(other).spec.columns
+    data = load_like(other, spec=spec)
+    assert data.splits["all"]["label"].tolist() == [5, 4, 3]
+    assert data.splits["all"]["category"].flatten().tolist() == [0, 1, 2]
+    assert data.fingerprint
+    other.write_text("a,doors,grade\n1,2,5\n2,3,4\n")
+    assert load_like(other, spec=spec, config=DataConfig(label="grade")).splits["all"]["label"].tolist() == [5, 4]
+    with pytest.raises(DataError, match="target 'quality' is missing"):
+        load_like(other, spec=spec)
+    other.write_text("a,doors,quality\n1,2,9\n")
+    with pytest.raises(DataError, match="No class of training is called so"):
+        load_like(other, spec=spec)
+    assert load_like("iris", spec=spec).reader == "embedded"
+
+
+def test_a_table_without_header_for_a_model_of_named_columns(tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    spec = iris(DataConfig()).spec
+    other.write_text("5.1,3.5,1.4,0.2,setosa\n6.1,3.5,4.4,1.2,virginica\n")
+    data = load_like(other, spec=spec)
+    assert data.splits["all"]["label"].tolist() == [0, 2]
+    assert data.splits["all"]["number"][1].tolist() == pytest.approx([6.1, 3.5, 4.4, 1.2])
+    other.write_text("setosa,5.1,3.5,1.4,0.2\nvirginica,6.1,3.5,4.4,1.2\n")
+    assert load_like(other, spec=spec, config=DataConfig(label="0")).splits["all"]["label"].tolist() == [0, 2]
+    other.write_text("5.1,3.5,1.4,0.2\n")
+    with pytest.raises(DataError, match="The target is missing"):
+        load_like(other, spec=spec)
+    other.write_text("5.1,3.5\n1,2\n")
+    with pytest.raises(DataError, match=r"'sepal length \(cm\)' is missing"):
+        load_like(other, spec=spec)

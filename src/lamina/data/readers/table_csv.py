@@ -58,6 +58,7 @@ class TableReader(Reader):
         """Read tables as the data of a bundle were, whatever other columns they have.
 
         Args:
+            config: Its `label` names the target in these tables where that is not its name in training.
             spec: The bundle's spec of the data before preprocessing.
             answers: Take the target too, and demand it (judging); False for prediction.
 
@@ -71,8 +72,18 @@ class TableReader(Reader):
                 kinds |= {field.name: _KINDS[kind] for field in spec.columns[key].fields}
         if not set(feature_names(spec)) & set(understand(_first(source), header=config.header)[0].names):
             kinds = {}  # found by place: the names tell nothing
-        tables = _read_all(source, config, faults, kinds=kinds)
-        return columns_like(tables, spec, answers=answers, reader=self.name, source=str(source), faults=faults)
+        answered = answers and config.label is not None
+        texts = [config.label] if answered and config.label is not None else []
+        tables = _read_all(source, config, faults, kinds={**kinds, **dict.fromkeys(texts, _KINDS["text"])})
+        return columns_like(
+            tables,
+            spec,
+            answers=answers,
+            target=config.label if answered else None,
+            reader=self.name,
+            source=str(source),
+            faults=faults,
+        )
 
 
 _KINDS: Final[Mapping[str, Kind]] = {"number": "number", "text": "text"}
