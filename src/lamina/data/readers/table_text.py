@@ -100,6 +100,8 @@ def understand(file: SourceFile, *, header: bool | None = None) -> tuple[Dialect
     if not body:
         raise _unusable("The file holds nothing but comments.", file.where, "give a file with at least one row")
     delimiter, rows = _delimiter(body)
+    if not rows:
+        raise _unusable("The file holds nothing but delimiters.", file.where, "give a file with at least one row")
     width = Counter(len(row) for row in rows[1:] or rows).most_common(1)[0][0]
     while width > 2 and all(len(row) < width or not row[width - 1] for row in rows):
         width -= 1  # delimiters at the end of every line make no columns
