@@ -103,7 +103,7 @@ class TabularRegression(Task):
             kind="number",
             prefix="standardised_" if self.config.standardise else "",
         )
-        self._constants: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+        self._means, self._stds = torch.tensor(self.mean), torch.tensor(self.std)
 
     # --- checks ---
 
@@ -167,10 +167,8 @@ class TabularRegression(Task):
         """Mean and standard deviation: numbers for one target, tensors (T,) for several."""
         if len(self.targets) == 1:
             return self.mean[0], self.std[0]
-        key = (like.device, like.dtype)
-        if key not in self._constants:
-            self._constants[key] = (like.new_tensor(self.mean), like.new_tensor(self.std))
-        return self._constants[key]
+        # Not kept per device: what is made while a step is being traced must not outlive the tracing.
+        return self._means.to(like), self._stds.to(like)
 
     def updates(self, model: nn.Module) -> Sequence[Update]:
         """One update: descend the loss of standardised numbers, or whatever rule a model without gradients learns by."""

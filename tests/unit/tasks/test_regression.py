@@ -75,6 +75,21 @@ def test_every_loss_over_numbers_is_taken(loss):
     pipeline.task.check(pipeline.preprocessing.spec, pipeline.model)
 
 
+def test_a_step_that_was_traced_leaves_nothing_behind():
+    """Constants made under a tracer are not numbers; judging after tracing must not meet them."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    data = table(num_targets=2)
+    pipeline = make_pipeline(data, "tabular-regression")
+    update = pipeline.task.updates(pipeline.model)[0]
+    batch = one_batch(pipeline, data)
+    traced = make_fx(
+        lambda batch: update.loss(batch, Context(), {})[0].total(), tracing_mode="fake", _allow_non_fake_inputs=True
+    )
+    traced(batch)
+    assert pipeline.evaluate(data.splits["train"]).metrics["mse"] > 0
+
+
 def test_bf16_outputs_are_scaled_in_32_bits():
     class Half(nn.Module):
         def forward(self, x):
