@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from lamina.core.bundle import PREPROCESSING_PREFIX
 from lamina.core.errors import ConfigError, ShapeError, WeightsError
 from lamina.core.registry import Entry, lookup
 from lamina.core.tensorfile import check_header, header_length, unpack_tensors
@@ -109,7 +110,9 @@ def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -
     else:
         path = Path(weights)
         path = path / "model.safetensors" if path.is_dir() else path
-        tensors, where = _read(path), str(path)
+        # A bundle keeps what its preprocessing learned beside the weights.
+        tensors = {key: t for key, t in _read(path).items() if not key.startswith(PREPROCESSING_PREFIX)}
+        where = str(path)
     own = model.state_dict()
     missing = [key for key in own if key not in tensors]
     surplus = [key for key in tensors if key not in own]

@@ -12,6 +12,7 @@ from torch import nn
 from lamina.core.bundle import Labels, Part, read_bundle, write_bundle
 from lamina.core.errors import BundleError, StorageError
 from lamina.core.run import RunFolder
+from lamina.models.factory import create_model
 from lamina.tasks.bundle import Bundle, bundle_path, load_bundle
 from lamina.tasks.pipeline import Pipeline
 from unit.tasks.task_case import images, make_pipeline, table, train_a_little
@@ -97,6 +98,16 @@ def test_a_bundle_is_a_copy(tmp_path):
             parameter.zero_()
     assert bundle.predict(data.splits["train"]) == before
     assert bundle.verify_golden() == 0.0
+
+
+def test_the_weights_alone_can_be_loaded_from_a_bundle(tmp_path):
+    data = table()
+    bundle = make_bundle(data, "tabular-regression")
+    path = bundle.save(tmp_path / "b")
+    assert any(name.startswith("preprocessing.") for name in read_bundle(path).tensors)
+    name, values = bundle.model.lamina_config
+    model = create_model(name, weights=path, **values)
+    assert all(torch.equal(value, bundle.model.state_dict()[key]) for key, value in model.state_dict().items())
 
 
 def test_loading_draws_no_random_numbers(saved):
