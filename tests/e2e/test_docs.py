@@ -22,6 +22,9 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+COMMENT = re.compile(r"(?m)\s*#.*$")
+
+
 @dataclass(frozen=True)
 class Block:
     language: str
@@ -41,6 +44,15 @@ def blocks(page: Path) -> list[Block]:
         for match in FENCE.finditer(text)
     ]
     return [block for block in found if "run" in block.words]
+
+
+def test_the_chinese_readme_has_the_same_code() -> None:
+    """Comments are translated, code is not; what runs in one runs in the other."""
+    codes = [
+        [COMMENT.sub("", match[3]) for match in FENCE.finditer((ROOT / name).read_text(encoding="utf-8"))]
+        for name in ("README.md", "README.zh-CN.md")
+    ]
+    assert codes[0] == codes[1]
 
 
 def test_there_is_something_to_run() -> None:

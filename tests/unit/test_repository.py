@@ -108,9 +108,11 @@ def test_nothing_large_or_executable_by_unpickling_is_tracked() -> None:
 
 # Reading other people's old files needs a reader that knows the format and runs nothing; these would run it.
 FORBIDDEN = re.compile(
-    r"\bpickle\.(loads?|Unpickler\()|\btorch\.(load|save)\(|\b(?<!\.)(eval|exec)\(|\ballow_pickle=True|\bjoblib\.load|"
+    r"\bpickle\.(loads?|Unpickler\()|(?<!safetensors\.)\btorch\.(load|save)\(|\b(?<!\.)(eval|exec)\(|\ballow_pickle=True|\bjoblib\.load|"
     r"\byaml\.(unsafe_load|full_load)\b|\btorch\.manual_seed\("
 )
+# torch's own layers (an LSTM's dropout) draw from the global generators, whatever we do: the engine seeds and checkpoints them.
+ALLOWED = {"src/lamina/train/randomness.py": {"torch.manual_seed("}}
 
 
 def test_the_library_neither_unpickles_nor_runs_text_nor_seeds_the_global_generator() -> None:
@@ -119,7 +121,8 @@ def test_the_library_neither_unpickles_nor_runs_text_nor_seeds_the_global_genera
     for path in files:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             found = FORBIDDEN.search(line)
-            assert not found, f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+            name = path.relative_to(ROOT).as_posix()
+            assert not found or found[0] in ALLOWED.get(name, ()), f"{name}:{number}: {line.strip()}"
 
 
 @pytest.mark.parametrize(
@@ -130,6 +133,15 @@ def test_the_forbidden_is_recognised(line: str) -> None:
     assert FORBIDDEN.search(line)
 
 
-@pytest.mark.parametrize("line", ["model.eval()", "self.evaluate(x)", "torch.Generator().manual_seed(3)", "re.exec(1)"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "safetensors.torch.save(tensors)",
+        "model.eval()",
+        "self.evaluate(x)",
+        "torch.Generator().manual_seed(3)",
+        "re.exec(1)",
+    ],
+)
 def test_the_harmless_is_not(line: str) -> None:
     assert not FORBIDDEN.search(line)
