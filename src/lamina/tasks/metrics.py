@@ -30,10 +30,13 @@ class _Rows:
 
     def __init__(self) -> None:
         self._levels: list[dict[str, list[Tensor]]] = [{}]
+        self.count = 0
 
     def append(self, rows: Mapping[str, Tensor], level: int = 0) -> None:
         if level == len(self._levels):
             self._levels.append({})
+        if level == 0:
+            self.count += len(next(iter(rows.values())))
         lists = self._levels[level]
         for name, tensor in rows.items():
             lists.setdefault(name, []).append(tensor)
@@ -66,7 +69,7 @@ class Metrics(ABC):
     @property
     def num_samples(self) -> int:
         """Rows recorded so far."""
-        return len(next(iter(self._rows.joined().values()), ()))
+        return self._rows.count
 
     def state(self) -> dict[str, Tensor]:
         """What was recorded, for a checkpoint; `load_state` restores it."""
