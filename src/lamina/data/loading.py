@@ -38,8 +38,9 @@ from lamina.data.readers.table_csv import TableReader
 # Two readers whose confidence differs by less than this are both named in the notes.
 _CLOSE: Final = 0.1
 _LEAST: Final = 0.2
-# Columns larger than this are fingerprinted by rows spread over them, not by every byte.
+# Columns larger than the first are fingerprinted by rows spread over them, of about the second in all.
 _WHOLE_BYTES: Final = 1 << 30
+_SAMPLE_BYTES: Final = 64 << 20
 
 
 def load_data(source: Any, *, config: DataConfig | None = None, **fields: Any) -> Data:
@@ -229,19 +230,27 @@ def stop_at_faults(data: Data, config: DataConfig) -> None:
 def fingerprint(splits: Mapping[str, Columns]) -> str:
     """sha256 (hexadecimal) over the splits' names, columns, shapes and values.
 
-    Of a column beyond 1 GiB, or one that is loaded on demand, 4,096 rows spread evenly stand for all.
+    Of a column beyond 1 GiB, or one that is loaded on demand, rows spread evenly stand for all: 64 MiB of them, at most 4,096.
     """
     digest = hashlib.sha256()
     for split in sorted(splits):
         columns = splits[split]
         digest.update(f"{split}:{columns.num_rows}".encode())
-        spread = torch.linspace(0, max(columns.num_rows - 1, 0), min(columns.num_rows, 4096)).long()
-        sample = {} if columns.in_memory else columns.batch(spread)
+        sample: dict[str, Tensor] = {}
+        if not columns.in_memory and columns.num_rows:
+            one = columns.batch(torch.zeros(1, dtype=torch.int64))
+            sample = columns.batch(_spread(columns.num_rows, sum(tensor.nbytes for tensor in one.values())))
         for name in sorted(columns):
             tensor = sample[name] if name in sample else columns[name]
             if tensor.nbytes > _WHOLE_BYTES:
-                tensor = tensor[spread]
+                tensor = tensor[_spread(len(tensor), tensor[0].nbytes)]
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
             for part in tensor.split(4096):
-                digest.update(part.contiguous().view(torch.uint8).numpy() if part.ndim else b"")
+                digest.update(part.contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _spread(num_rows: int, row_bytes: int) -> Tensor:
+    """Evenly spread row numbers, int64."""
+    count = min(num_rows, 4096, max(16, _SAMPLE_BYTES // max(row_bytes, 1)))
+    return torch.arange(count) * num_rows // count

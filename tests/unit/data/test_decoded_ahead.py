@@ -70,6 +70,10 @@ def test_what_is_never_fetched_is_dropped() -> None:
 def test_a_feed_announces_the_following_batch() -> None:
     columns, loader = columns_of(40)
     feed = IndexFeed(columns, batch_size=8, seed=3)
+    feed.batch(0, 0)
+    assert {number for _, number in columns._ahead} == set(feed.rows(0)[8:16].tolist())
+    columns, loader = columns_of(40)
+    feed = IndexFeed(columns, batch_size=8, seed=3)
     seen = [row for number in range(len(feed)) for row in feed.batch(0, number)["image"][:, 0, 0, 0].tolist()]
     assert seen == feed.rows(0).tolist()
     assert sorted(loader.asked) == list(range(40))

@@ -134,9 +134,10 @@ def _digits_only(text: bytes, line: int, layout: Layout) -> PixelRows | None:
     starts.reshape(-1)[1:] = ends.reshape(-1)[:-1] + 1
     stops = _chosen(ends, layout.pixels)
     lengths = stops - _chosen(starts, layout.pixels)
-    if lengths.min() < 1 or lengths.max() > 3:
+    if lengths.max() > 3:
         return None
-    digit = codes[stops - 1] - np.uint8(48)  # what is no digit wraps around to more than 9
+    # What is no digit wraps around to more than 9; so does the separator before an empty field.
+    digit = codes[stops - 1] - np.uint8(48)
     bad = digit.max() > 9
     values = digit.astype(np.uint16)
     for place, weight in ((2, 10), (3, 100)):

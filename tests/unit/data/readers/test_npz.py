@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import struct
 import zipfile
@@ -142,6 +143,17 @@ def test_headers_that_lie(tmp_path: Path, raw: bytes, says: str) -> None:
         archive.writestr("x.npy", raw)
     with pytest.raises(DataError, match=says):
         load_data(tmp_path / "x.npz")
+
+
+def test_compressed_arrays_must_be_as_long_as_they_say(tmp_path: Path) -> None:
+    raw = npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': (4, 5, 6)}\n", bytes(120))
+    path = tmp_path / "x.npy.gz"
+    path.write_bytes(gzip.compress(raw))
+    assert load_data(path).splits["all"].num_rows == 4
+    for damaged in (raw[:-1], raw + b"x"):
+        path.write_bytes(gzip.compress(damaged))
+        with pytest.raises(DataError, match="promises an array"):
+            load_data(path)
 
 
 def test_zip_bombs_and_damage(tmp_path: Path) -> None:
