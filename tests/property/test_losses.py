@@ -31,7 +31,9 @@ def _sample(name: str, num: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 def test_micro_batches_add_up(name: str, num: int, cut: int, seed: int, weighted: bool) -> None:
     cut = min(cut, num - 1)
     outputs, targets, weights = _sample(name, num, seed)
-    loss = create_loss(name, class_weights=[1.0, 2.0, 0.5, 1.5][: 2 if name in BINARY else 4] if name not in NUMBER else None)
+    loss = create_loss(
+        name, class_weights=[1.0, 2.0, 0.5, 1.5][: 2 if name in BINARY else 4] if name not in NUMBER else None
+    )
 
     def mean(pieces: list[slice]) -> tuple[Tensor, Tensor]:
         probe = outputs.clone().requires_grad_()

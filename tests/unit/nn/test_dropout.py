@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lamina.core.errors import ConfigError
-from lamina.nn.dropout import Dropout, DropoutKeys, SpatialDropout, _lanes
+from lamina.nn.dropout import Dropout, DropoutKeys, SpatialDropout, _hash, _lanes
 
 
 def _key(first: int, row: int = 0) -> Tensor:
@@ -101,10 +101,32 @@ def test_layers_and_steps_are_independent() -> None:
 
 
 def test_no_mask_is_another_one_shifted() -> None:
-    """Two keys must not give the same sequence from another place."""
-    one, two = (_signs(_mask(0.5, (1, 1 << 16), first)).flatten() for first in (1, 2))
+    """Two keys must not give the same sequence from another place, not even keys whose counters overlap."""
+    far = 1 + 5 * 0x9E3779B9 - (3 << 32)
+    one, two = (_signs(_mask(0.5, (1, 1 << 16), first)).flatten() for first in (1, far))
     spectrum = torch.fft.rfft(one) * torch.fft.rfft(two).conj()
     assert torch.fft.irfft(spectrum).abs().max().item() / (1 << 16) < 6 / math.sqrt(1 << 16)
+
+
+def test_every_bit_of_counter_and_key_reaches_every_bit() -> None:
+    """Flipping one input bit flips each output bit in half of the cases (5 sigma of 2**16 cases, of 2 * 32 * 32 pairs)."""
+    generator = torch.Generator().manual_seed(0)
+    draw = {"dtype": torch.int32, "generator": generator}
+    counters, key = torch.randint(-(1 << 31), (1 << 31) - 1, (1 << 16,), **draw), torch.randint(0, 1 << 30, (), **draw)
+    golden = 0x9E3779B9 - (1 << 32)
+
+    def words(counters: Tensor, key: Tensor) -> Tensor:
+        return _hash(counters * golden + key, key)
+
+    plain = words(counters, key)
+    worst = 0.0
+    for bit in range(32):
+        flip = torch.tensor(1 << bit if bit < 31 else -(1 << 31), dtype=torch.int64).to(torch.int32)
+        for changed in (words(counters ^ flip, key), words(counters, key ^ flip)):
+            difference = plain ^ changed
+            shares = torch.stack([((difference >> place) & 1).double().mean() for place in range(32)])
+            worst = max(worst, (shares - 0.5).abs().max().item())
+    assert worst < 5 * 0.5 / math.sqrt(1 << 16)
 
 
 # --- what a mask depends on -----------------------------------------------------------------------------------------
@@ -130,6 +152,12 @@ def test_memory_format_changes_nothing_and_is_kept(shape: tuple[int, ...]) -> No
     assert last.is_contiguous(memory_format=torch.channels_last)
     strided = _driven(Dropout(0.5))(x.transpose(2, 3).contiguous().transpose(2, 3))
     assert torch.equal(plain, strided)
+
+
+def test_elements_of_images_are_counted_with_channels_last() -> None:
+    image = _driven(Dropout(0.5))(torch.ones(6, 5, 4, 3))
+    flat = _driven(Dropout(0.5))(torch.ones(6, 4 * 3 * 5))
+    assert torch.equal(image.permute(0, 2, 3, 1).reshape(6, -1), flat)
 
 
 def test_seed_step_layer_and_row_all_matter() -> None:
