@@ -1,6 +1,6 @@
 """The demo behind `make demo`: train on the embedded digits, judge beside simple models, say what to try next.
 
-Run: python examples/demo.py [--run DIR]
+Run: python examples/demo.py [--run DIR] [section.key=value …]
 
 Everything goes through the commands that anybody can type; this script only runs them and lays out the result.
 """
@@ -34,9 +34,10 @@ def main() -> None:
     """Train, report, print."""
     parser = argparse.ArgumentParser(description="Train on the embedded digits and judge beside simple models.")
     parser.add_argument("--run", help="where the run goes; by default the next free runs/digits-N")
+    parser.add_argument("values", nargs="*", metavar="KEY=VALUE", help="recipe values, such as training.epochs=5")
     options = parser.parse_args()
     begin = time.perf_counter()
-    trained = lamina("train", "digits", *(["--run", options.run] if options.run else []))
+    trained = lamina("train", "digits", *options.values, *(["--run", options.run] if options.run else []))
     run = Path(trained["run"])
     report = lamina("report", str(run), "--baselines")["report"]
     baselines = json.loads((run / "baselines.json").read_text(encoding="utf-8"))

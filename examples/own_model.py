@@ -61,7 +61,14 @@ class RowReader(nn.Module):
 def main() -> None:
     """Train it on the embedded digits like any other model."""
     model = lm.create_model("row-reader", hidden_size=64, seed=0)
-    run = lm.fit(model, lm.load_data("digits"), task="image-classification", epochs=12, seed=0)
+    run = lm.fit(
+        model,
+        lm.load_data("digits"),
+        task="image-classification",
+        epochs=12,
+        seed=0,
+        optimizer={"name": "adam", "lr": 5e-3},
+    )
     print(f"validation accuracy {run.metrics['valid/accuracy']:.3f}")
 
 
