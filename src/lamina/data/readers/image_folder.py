@@ -120,6 +120,8 @@ class ImageFolderReader(Reader):
         if not arranged.images:
             raise no_rows(str(source), faults)
         notes = [*source.notes, *arranged.notes]
+        if any(found.label is not None for found in arranged.images):
+            notes.append("The names of the folders are the classes.")
         with quiet_pillow():
             infos, good = _headers(arranged.images, faults)
             if not good:
