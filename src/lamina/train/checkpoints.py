@@ -139,7 +139,11 @@ def read_checkpoint(path: Path) -> Snapshot:
         CheckpointError: It is damaged.
     """
     verify_checkpoint(path)
-    tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+    # Copies: what load_file gives is mapped from a file that a later checkpoint will remove.
+    tensors = {
+        file.stem: {name: tensor.clone() for name, tensor in load_file(file).items()}
+        for file in sorted(path.glob("*.safetensors"))
+    }
     return Snapshot(tensors=tensors, document=json.loads((path / _DOCUMENT).read_text(encoding="utf-8")))
 
 
