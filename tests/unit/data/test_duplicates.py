@@ -157,6 +157,30 @@ def test_the_pruned_search_finds_what_comparing_all_pairs_finds(monkeypatch: pyt
         assert wanted
 
 
+@pytest.mark.parametrize("width", [2, 3, 40])
+def test_the_bounds_lose_no_pair_where_they_are_tight(width: int) -> None:
+    """In few dimensions the bound is the cosine itself, and angles differ by as much as they may."""
+    vectors = torch.randn(600, width, generator=torch.Generator().manual_seed(width))
+    vectors[:, 3:] *= 0.01
+    vectors = torch.nn.functional.normalize(vectors, dim=1)
+    for least in (0.99, 0.95):
+        cosine = (vectors.double() @ vectors.double().T).triu(1)
+        sure = (cosine - least).abs() > 1e-6
+        got = torch.zeros_like(cosine, dtype=torch.bool)
+        got[duplicates.near_vectors(vectors, least=least, notes=[]).unbind(1)] = True
+        assert bool((got == (cosine >= least))[sure].all())
+        assert int(got.sum()) > 100
+
+
+def test_images_alike_from_afar_only_are_not_near() -> None:
+    images = random_images(30, size=16).repeat_interleave(4, dim=2).repeat_interleave(4, dim=3) // 2 + 60
+    fine = torch.tensor([[50, -50], [-50, 50]]).repeat(32, 32)
+    images[20] = (images[3].int() + fine).byte()
+    assert len(find_duplicates(data_of({"all": {"image": images}})).pairs) == 0
+    images[20] = (images[3].int() + fine // 25).byte()
+    assert find_duplicates(data_of({"all": {"image": images}})).pairs.tolist() == [[3, 20]]
+
+
 def test_too_many_pairs_stop_the_search_and_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "MAX_PAIRS", 10)
     monkeypatch.setattr(duplicates, "MAX_NEAR_ROWS", 40)

@@ -196,6 +196,13 @@ def test_pca_gives_uncorrelated_features_and_whitening_unit_variance() -> None:
     torch.testing.assert_close(torch.cov(white.T), torch.eye(4).double(), rtol=0, atol=1e-4)
 
 
+def test_axes_point_one_way_only() -> None:
+    number = torch.randn(60, 8, generator=torch.Generator().manual_seed(5))
+    first = Preprocessing.fit(["pca"], *table(number)).tensors()["0.axes"]
+    largest = first.gather(0, first.abs().argmax(0, keepdim=True))
+    assert bool((largest > 0).all())
+
+
 def test_pca_by_variance_keeps_the_fewest_axes() -> None:
     number = torch.randn(500, 3, generator=torch.Generator().manual_seed(1)) * torch.tensor([10.0, 3.0, 0.1])
     columns, spec = table(number)

@@ -143,6 +143,13 @@ def test_groups_are_never_divided(mode: str) -> None:
     assert abs(data.spec.num_rows["test"] - 20) <= 7
 
 
+def test_a_share_of_groups_is_neither_none_nor_all() -> None:
+    person = torch.arange(100) // 50
+    for fraction in (0.01, 0.99):
+        data = split_data(make(LABELS, person=person), DataConfig(group="person", valid_fraction=fraction), seed=0)
+        assert data.spec.num_rows == {"train": 50, "valid": 50}
+
+
 def test_group_mistakes_are_named() -> None:
     with pytest.raises(ConfigError, match="needs to know the groups"):
         split_data(make(LABELS), DataConfig(split="group"), seed=0)

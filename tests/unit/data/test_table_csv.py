@@ -258,6 +258,14 @@ def test_text_in_many_cells_makes_a_category(table: Path) -> None:
     assert not data.faults
 
 
+def test_a_slip_among_few_numbers_is_a_fault_and_no_category(table: Path) -> None:
+    lines = [f"{1 + i % 5},{i}.5,{'xy'[i % 2]}" for i in range(60)]
+    lines[30] = "3 stars,30.5,x"
+    data = read(table, "\n".join(["rating,size,kind", *lines]))
+    assert [(fault.row, fault.column, fault.value) for fault in data.faults] == [(32, "rating", "3 stars")]
+    assert field_names(data) == ["rating", "size"]
+
+
 def test_the_decision_of_the_first_rows_holds(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_text, "DECIDING_CELLS", 30)
     data = read(table, rows_with("abc"))
