@@ -96,7 +96,7 @@ declare(
     loss={"name": "half-squared-error", "activation": "sigmoid"},
     optimizer={"name": "sgd", "lr": 3.0},
     schedule={"name": "constant"},
-    training={"epochs": 30, "batch_size": 10, "monitor": "accuracy"},
+    training={"epochs": 30, "batch_size": 10, "monitor": "accuracy", "ema_decay": None},
 )
 
 declare(
