@@ -22,8 +22,8 @@ from lamina.core.errors import DataError, DtypeError, ShapeError
 from lamina.data.columns import Columns, ColumnSpec, Data, DataSpec, FieldSpec, column_spec
 from lamina.data.config import DataConfig
 from lamina.data.readers.base import ImageSplit, Labels, RowNames, image_data, order_splits, split_of
+from lamina.data.readers.decompression import too_large
 from lamina.data.readers.pixels import channels_are_first, compact, image_shape, rows_to_images
-from lamina.data.readers.sources import too_large
 
 _INPUT_WORDS: Final = frozenset(
     ["x", "image", "images", "img", "imgs", "data", "feature", "features", "input", "inputs", "pixel", "pixels"]

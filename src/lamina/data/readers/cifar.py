@@ -24,8 +24,9 @@ from lamina.data.columns import Data
 from lamina.data.config import DataConfig
 from lamina.data.decoded_ahead import JoinedRows, RowLoader
 from lamina.data.readers.base import Guess, ImageSplit, Labels, Reader, RowNames, image_data
+from lamina.data.readers.decompression import too_large
 from lamina.data.readers.plain_pickle import read_plain_pickle
-from lamina.data.readers.sources import Source, SourceFile, too_large
+from lamina.data.readers.sources import Source, SourceFile
 
 SHAPE: Final = (3, 32, 32)
 PIXELS: Final = 3072

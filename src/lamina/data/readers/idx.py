@@ -22,8 +22,9 @@ from lamina.core.registry import register
 from lamina.data.columns import Data
 from lamina.data.config import DataConfig
 from lamina.data.readers.base import Guess, ImageSplit, Labels, Reader, RowNames, image_data, split_of_file
+from lamina.data.readers.decompression import read_elements, too_large
 from lamina.data.readers.pixels import channels_are_first, compact, image_shape, rows_to_images
-from lamina.data.readers.sources import Source, SourceFile, read_elements, too_large
+from lamina.data.readers.sources import Source, SourceFile
 
 _TYPES: Final = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _KIND_WORDS: Final = re.compile(r"(images?|labels?|idx\d|ubyte|ubytes)", re.IGNORECASE)

@@ -23,7 +23,8 @@ from lamina.data.columns import Data
 from lamina.data.config import DataConfig
 from lamina.data.readers.arrays import arrays_by_split, data_from_arrays, role_of_name
 from lamina.data.readers.base import Guess, Reader, split_of
-from lamina.data.readers.sources import FREE_BYTES, MAX_RATIO, Source, SourceFile, read_bounded, too_large
+from lamina.data.readers.decompression import FREE_BYTES, MAX_RATIO, read_bounded, too_large
+from lamina.data.readers.sources import Source, SourceFile
 
 _MAGIC: Final = b"\x93NUMPY"
 _MAX_HEADER: Final = 10_000

@@ -7,56 +7,38 @@ bytes that come out of a compressed file are counted while they come (bombs), an
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
-import lzma
 import os
 import re
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final, cast
 
-import numpy as np
-import zstandard
-from numpy.typing import NDArray
-
 from lamina.core.errors import DataError, nearest
 from lamina.core.files import safe_member_name
+from lamina.data.readers.decompression import (
+    DAMAGE,
+    FREE_BYTES,
+    MAX_RATIO,
+    BoundedStream,
+    compression_of,
+    incomplete,
+    is_complete_zstd,
+    read_bounded,
+    reason_of,
+    too_large,
+)
 
-# Real data rarely shrinks a hundredfold; what exceeds this ratio and this many bytes is a decompression bomb.
-MAX_RATIO: Final = 200
-FREE_BYTES: Final = 64 << 20
 MAX_MEMBERS: Final = 5_000_000
 COMPRESSED_ENDINGS: Final = (".gz", ".xz", ".zst", ".bz2", ".lzma")
-_MAGIC: Final = (
-    (b"\x1f\x8b", "gzip"),
-    (b"\xfd7zXZ\x00", "xz"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"BZh", "bzip2"),
-    (b"PK\x03\x04", "zip"),
-    (b"PK\x05\x06", "zip"),
-)
 # Found beside data and never data: listings of systems, versions and licences.
 _IGNORED_NAMES: Final = {"thumbs.db", "desktop.ini", "__macosx"}
 _DOCUMENTS: Final = (".md", ".rst", ".html", ".pdf", ".names", ".license")
 _COMPRESSED_FILE: Final = re.compile(r"\.(?!tar\.)\w+\.zip$", re.IGNORECASE)
-_DAMAGE: Final = (
-    EOFError,
-    OSError,
-    zlib.error,
-    lzma.LZMAError,
-    zstandard.ZstdError,
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    NotImplementedError,
-    RuntimeError,
-)
 
 
 def is_hidden(name: str) -> bool:
@@ -109,7 +91,7 @@ class SourceFile:
     def compression(self) -> str:
         """`gzip`, `xz`, `zstd`, `bzip2`, `zip`, or empty: by the first bytes, not by the name."""
         with self._open_stored() as stored:
-            return _compression(stored.read(6))
+            return compression_of(stored.read(6))
 
     def _open_stored(self) -> BinaryIO:
         if self.opener is not None:
@@ -127,10 +109,10 @@ class SourceFile:
             return stored
         if self.compression == "zstd":
             with stored:
-                if not _is_complete_zstd(stored):
-                    raise _incomplete(self.where, "zstd")
+                if not is_complete_zstd(stored):
+                    raise incomplete(self.where, "zstd")
             stored = self._open_stored()
-        return cast("BinaryIO", io.BufferedReader(_Bounded(stored, self.compression, self), 1 << 16))
+        return cast("BinaryIO", io.BufferedReader(BoundedStream(stored, self.compression, self), 1 << 16))
 
     def read(self, max_bytes: int | None = None) -> bytes:
         """The whole decompressed content.
@@ -146,166 +128,6 @@ class SourceFile:
         """The first bytes of the decompressed content."""
         with self.open() as stream:
             return stream.read(num_bytes)
-
-
-def read_bounded(stream: BinaryIO, max_bytes: int, *, where: str) -> bytes:
-    """All of a stream; memory grows with what really comes, not with what a header promises.
-
-    Raises:
-        DataError: More than `max_bytes` come.
-    """
-    pieces, total = [], 0
-    while piece := stream.read(min(1 << 20, max_bytes - total + 1)):
-        total += len(piece)
-        if total > max_bytes:
-            raise too_large(where, max_bytes)
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-def read_elements(stream: BinaryIO, num_bytes: int, *, file: SourceFile) -> NDArray[np.uint8]:
-    """At most `num_bytes` + 1 of a stream, into memory that is allocated once.
-
-    Args:
-        num_bytes: What the header promises; the extra byte shows that there is more.
-        file: Where the stream comes from; a promise beyond what its stored size can unpack to is refused first.
-
-    Raises:
-        DataError: The promise cannot be kept.
-    """
-    if num_bytes > max(FREE_BYTES, MAX_RATIO * file.size):
-        raise DataError(
-            f"The header promises {num_bytes} bytes, but the file has {file.size}.",
-            where=file.where,
-            accepts=f"data that unpacks to at most {MAX_RATIO} times its size",
-            mend="download or copy the file again; do not trust where this one came from",
-        )
-    elements: NDArray[np.uint8] = np.empty(num_bytes + 1, dtype=np.uint8)
-    view = elements.data
-    count = 0
-    while count <= num_bytes and (came := stream.readinto(view[count : count + (1 << 20)])):  # type: ignore[attr-defined]
-        count += came
-    return elements[:count]
-
-
-class _Bounded(io.RawIOBase):
-    """A decompressing stream that counts what comes out and reports damage as DataError."""
-
-    def __init__(self, stored: BinaryIO, compression: str, file: SourceFile) -> None:
-        self._stored = stored
-        self._file = file
-        self._compression = compression
-        self._limit = min(file.max_bytes, max(FREE_BYTES, MAX_RATIO * file.size))
-        self._count = 0
-        self._stream = _decompressor(stored, compression)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(cast("bytearray", buffer))
-        try:
-            data = self._stream.read(len(view))
-        except _DAMAGE as error:
-            raise DataError(
-                f"The {self._compression} data is damaged after {self._count} unpacked bytes: {_reason(error)}.",
-                where=self._file.where,
-                accepts=f"a complete {self._compression} file",
-                mend="download or copy the file again; compare its size with the original's",
-            ) from error
-        view[: len(data)] = data
-        self._count += len(data)
-        if self._count > self._limit:
-            if self._count > self._file.max_bytes:
-                raise too_large(self._file.where, self._file.max_bytes)
-            raise DataError(
-                f"{self._file.size} bytes unpack to more than {self._count}: this looks like a decompression bomb.",
-                where=self._file.where,
-                accepts=f"data that unpacks to at most {MAX_RATIO} times its size",
-                mend="unpack the file yourself if you trust it, and give the unpacked one",
-            )
-        return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._stream.close()
-            self._stored.close()
-        super().close()
-
-
-def _decompressor(stored: BinaryIO, compression: str) -> BinaryIO:
-    if compression == "gzip":
-        return cast("BinaryIO", gzip.GzipFile(fileobj=stored, mode="rb"))
-    if compression == "xz":
-        return cast("BinaryIO", lzma.LZMAFile(stored))
-    if compression == "bzip2":
-        return cast("BinaryIO", bz2.BZ2File(stored))
-    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-    return cast("BinaryIO", reader.stream_reader(stored, read_across_frames=True))
-
-
-def _is_complete_zstd(stored: BinaryIO) -> bool:
-    """Whether every frame has its last block: the library ends silently where a file was cut off.
-
-    Format: RFC 8878, section 3.1.1.
-    """
-    frames = 0
-    while magic := stored.read(4):
-        if magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5:  # a frame to be skipped
-            if not _skip_bytes(stored, int.from_bytes(stored.read(4), "little")):
-                return False
-            continue
-        descriptor = stored.read(1)
-        if magic != b"\x28\xb5\x2f\xfd" or not descriptor:
-            return False
-        single, size_code = descriptor[0] >> 5 & 1, descriptor[0] >> 6
-        size_bytes = (single, 2, 4, 8)[size_code]
-        if not _skip_bytes(stored, (1 - single) + (0, 1, 2, 4)[descriptor[0] & 3] + size_bytes):
-            return False
-        is_last = False
-        while not is_last:
-            header = int.from_bytes(head, "little") if len(head := stored.read(3)) == 3 else -1
-            is_last, kind = bool(header & 1), header >> 1 & 3
-            if header < 0 or kind == 3 or not _skip_bytes(stored, 1 if kind == 1 else header >> 3):
-                return False
-        if descriptor[0] >> 2 & 1 and not _skip_bytes(stored, 4):
-            return False
-        frames += 1
-    return frames > 0
-
-
-def _skip_bytes(stream: BinaryIO, count: int) -> bool:
-    while count and (data := stream.read(min(count, 1 << 20))):
-        count -= len(data)
-    return count == 0
-
-
-def _incomplete(where: str, compression: str) -> DataError:
-    return DataError(
-        f"The {compression} data is damaged: it ends early, or something else follows it.",
-        where=where,
-        accepts=f"a complete {compression} file",
-        mend="download or copy the file again; compare its size with the original's",
-    )
-
-
-def _compression(head: bytes) -> str:
-    return next((name for magic, name in _MAGIC if head.startswith(magic)), "")
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error).strip().rstrip(".")
-    return text or type(error).__name__
-
-
-def too_large(where: str, max_bytes: int) -> DataError:
-    """The error for content that does not fit the memory allowed for data."""
-    return DataError(
-        f"The content is larger than {max_bytes / 2**20:.0f} MiB.",
-        where=where,
-        accepts="at most data.max_memory_mb of unpacked data",
-        mend="raise data.max_memory_mb, or unpack the file: uncompressed IDX, CIFAR and NPY files are memory-mapped",
-    )
 
 
 def unreadable(where: str, error: OSError) -> DataError:
@@ -404,7 +226,7 @@ class Source:
         try:
             with zipfile.ZipFile(file.path) as archive:
                 infos = [info for info in archive.infolist() if not info.is_dir()]
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise _damaged("zip", file.where, error) from error
         if infos and all(info.filename.endswith(".npy") for info in infos):
             return None
@@ -478,7 +300,7 @@ class Source:
                             raise tarfile.ReadError(f"more than {MAX_MEMBERS} members")
             except DataError:
                 raise
-            except _DAMAGE as error:
+            except DAMAGE as error:
                 raise _damaged("tar", file.where, error) from error
         return _checked_members(members, file.where)
 
@@ -572,7 +394,7 @@ def _checked_members(members: list[SourceFile], where: str) -> tuple[SourceFile,
 
 def _damaged(kind: str, where: str, error: BaseException) -> DataError:
     return DataError(
-        f"The {kind} archive is damaged: {_reason(error)}.",
+        f"The {kind} archive is damaged: {reason_of(error)}.",
         where=where,
         accepts=f"a complete {kind} archive",
         mend="download or copy the archive again; compare its size with the original's",
@@ -599,7 +421,7 @@ class _ZipMember(io.RawIOBase):
                 raise zipfile.BadZipFile("a member's header is missing")
             stored.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), os.SEEK_CUR)
             self._stream = zipfile.ZipExtFile(stored, "r", info, close_fileobj=True)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             stored.close()
             raise _damaged("zip", where, error) from error
 
@@ -610,7 +432,7 @@ class _ZipMember(io.RawIOBase):
         view = memoryview(cast("bytearray", buffer))
         try:
             data = self._stream.read(len(view))
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise _damaged("zip", self._where, error) from error
         view[: len(data)] = data
         return len(data)

@@ -15,8 +15,9 @@ import pytest
 import zstandard
 
 from lamina.core.errors import DataError
-from lamina.data.readers import sources
-from lamina.data.readers.sources import Source, SourceFile, natural_key, read_elements
+from lamina.data.readers import decompression
+from lamina.data.readers.decompression import read_elements
+from lamina.data.readers.sources import Source, SourceFile, natural_key
 
 PACKERS = {
     ".gz": gzip.compress,
@@ -70,7 +71,7 @@ def test_damaged_streams_name_the_file(tmp_path: Path, ending: str) -> None:
 
 @pytest.mark.parametrize("ending", [".gz", ".xz", ".bz2", ".zst"])
 def test_bombs_stop_at_the_ratio(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(decompression, "FREE_BYTES", 1 << 20)
     path = tmp_path / f"a{ending}"
     path.write_bytes(PACKERS[ending](bytes(8 << 20)))
     with pytest.raises(DataError, match="decompression bomb"):
