@@ -26,6 +26,7 @@ from lamina.core.errors import LaminaError, ShapeError
 from lamina.core.registry import register
 from lamina.explain.recording import Recorder, Shape, own_buffers, shapes_of
 from lamina.explain.views import Inputs, Subject, ViewResult, example_inputs
+from lamina.nn.meta import without_values
 
 __all__ = ["LayersConfig", "layers_view", "render_layers", "summarise"]
 
@@ -137,12 +138,11 @@ def render_layers(document: Mapping[str, Any]) -> RenderableType:
 def _record(model: nn.Module, args: list[Tensor], kwargs: dict[str, Tensor]) -> Recorder:
     """A pass on meta tensors, or on zeros where the model reads values."""
     recorder = Recorder(model)
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    empty = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     meta = [value.to("meta") for value in args]
     named = {key: value.to("meta") for key, value in kwargs.items()}
     try:
-        recorder.run(lambda: torch.func.functional_call(model, empty, tuple(meta), named), [*meta, *named.values()])
+        with without_values(model):
+            recorder.run(lambda: model(*meta, **named), [*meta, *named.values()])
     except LaminaError:
         raise
     except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError):

@@ -204,13 +204,11 @@ def _add_block(
     layers[f"conv{number}"] = nn.Conv2d(
         channels, block.channels, block.kernel_size, stride=block.stride, padding=pad or 0
     )
-    before = "conv"
     for part in block.order:
         if part == "norm" and block.norm != "none":
             layers[f"norm{number}"] = create_norm(block.norm, block.channels, dims=2)
         elif part == "activation":
-            # What stands before does not read its own output again in the backward pass, so it may be overwritten.
-            layers[f"activation{number}"] = _activation(block.activation, inplace=before in ("conv", "norm"))
+            layers[f"activation{number}"] = _activation(block.activation)
         elif part == "pool" and block.pool != "none":
             steps = [pool[0](n) for n in size]
             size = (steps[0].size, steps[1].size)
@@ -218,9 +216,6 @@ def _add_block(
         elif part == "dropout" and block.dropout > 0:
             dropout = SpatialDropout if block.dropout_kind == "spatial" else Dropout
             layers[f"dropout{number}"] = dropout(block.dropout)
-        else:
-            continue
-        before = part
     return size
 
 
@@ -255,14 +250,19 @@ def _add_dense(layers: OrderedDict[str, nn.Module], dense: DenseConfig, *, numbe
     layers[f"dense{number}"] = nn.Linear(width, dense.size)
     if dense.norm != "none":
         layers[f"dense_norm{number}"] = create_norm(dense.norm, dense.size, dims=0)
-    layers[f"dense_activation{number}"] = _activation(dense.activation, inplace=True)
+    layers[f"dense_activation{number}"] = _activation(dense.activation)
     if dense.dropout > 0:
         layers[f"dense_dropout{number}"] = Dropout(dense.dropout)
 
 
-def _activation(name: str, *, inplace: bool) -> nn.Module:
+def _activation(name: str) -> nn.Module:
+    """An activation that overwrites its input where it can, which saves memory traffic.
+
+    None of the layers that can stand before it reads its own output again in the backward pass. A hook that keeps the
+    output of such a layer must clone it.
+    """
     config = lookup("activation", name, where="name of an activation").config
-    if inplace and config is not None and "inplace" in config.model_fields:
+    if config is not None and "inplace" in config.model_fields:
         return create_activation(name, inplace=True)
     return create_activation(name)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lamina.core import registry
 from lamina.core.errors import DataError, LaminaError, ShapeError
 from lamina.data.columns import Columns, DataSpec
+from lamina.nn.meta import without_values
 from lamina.tasks.base import Batch
 from lamina.tasks.pipeline import judging, model_device
 
@@ -107,9 +108,8 @@ def _output_shape(model: nn.Module, shape: tuple[int, ...], *, where: str) -> tu
 
 
 def _on_meta(model: nn.Module, inputs: Tensor) -> object:
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    empty = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
-    return torch.func.functional_call(model, empty, (inputs,))
+    with without_values(model):
+        return model(inputs)
 
 
 def _on_zeros(model: nn.Module, size: tuple[int, ...], where: str) -> object:

@@ -203,6 +203,15 @@ def test_a_transposed_convolution_and_a_series() -> None:
     assert document["layers"][2]["how"].startswith("(9 - 1)*2 - 2*0 + 4 + 0 = 20")
 
 
+def test_batch_norm_that_runs_twice_counts_once_and_is_not_trained() -> None:
+    norm = nn.BatchNorm1d(6)
+    model = nn.Sequential(nn.Linear(4, 6), norm, nn.ReLU(), norm).train()
+    document = summarise(model, (4,))
+    assert [row["num_total"] for row in document["layers"]] == [30, 24, 0, 0]
+    assert document["num_total"] == 54
+    assert int(norm.num_batches_tracked) == 0
+
+
 def test_a_model_that_reads_values_runs_on_zeros() -> None:
     class Reads(nn.Module):
         def __init__(self) -> None:

@@ -126,7 +126,10 @@ def test_the_index_follows_what_is_stored_loaded_and_moved() -> None:
     assert (copied(query).argmax().item(), model(query).argmax().item()) == (0, 2)
     model.load_state_dict(stored([[5.0]], [1]).state_dict())
     assert model(query).argmax().item() == 1
+    index = model._search()
+    assert model._search() is index
     model.rows.add_(16)  # bytes that stand for sixteenths
+    assert model._search() is not index
     assert model.neighbours(query)[0].item() == pytest.approx(1.0)
     assert model.to(torch.device("cpu"))(query).argmax().item() == 1
 

@@ -30,6 +30,15 @@ def test_the_rule_step_by_step() -> None:
     assert model.head.bias.tolist() == [0.0]
 
 
+def test_the_rule_of_several_classes_step_by_step() -> None:
+    model = Perceptron(in_features=2, num_classes=3)
+    # All scores are 0 and the first class wins, wrongly; then class 2 wins with 2, wrongly.
+    mistakes = model.update(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([2, 1]))
+    assert mistakes.tolist() == [True, True]
+    assert model.head.weight.tolist() == [[-1.0, 0.0], [1.0, 1.0], [0.0, -1.0]]
+    assert model.head.bias.tolist() == [-1.0, 1.0, 0.0]
+
+
 @pytest.mark.parametrize("targets", [AND, OR])
 @pytest.mark.parametrize("num_classes", [2, 3])
 def test_it_learns_what_a_line_can_part(targets: Tensor, num_classes: int) -> None:
