@@ -19,6 +19,7 @@ from lamina.data.duplicates import (
     SIDE,
     TABLE_TOLERANCE,
     Found,
+    Rows,
     answers_agree,
     find_duplicates,
     find_leaks,
@@ -31,6 +32,7 @@ __all__ = ["find_leaks", "inspect_data"]
 
 MAX_LISTED: Final = 100
 MAX_EXAMPLES: Final = 10
+SAMPLE_ROWS: Final = 1024
 # A class that is so much rarer than the commonest is worth a word.
 UNBALANCED: Final = 10.0
 FEW_ROWS: Final = 5
@@ -40,16 +42,19 @@ def inspect_data(data: Data, *, near: bool = True) -> dict[str, Any]:
     """Everything that can be said about data before training.
 
     Args:
-        near: Look for near duplicates too (some seconds for 60,000 small images).
+        near: Look for near duplicates too (some seconds for 60,000 small images). False is what training can afford: images
+            that stay in their files are then judged by a sample, and not compared.
 
     Returns:
         `reader`, `source`, `fingerprint`, `splits` (rows and rows per class of each), `classes`, `balance`, `statistics` (per
         column), `faults`, `duplicates` (`exact`, `near`, `conflicts`: rows, examples), `leaks` (at most 100, with `splits`,
         `rows`, `origins`, `kind`, `labels_agree`, `message`), `leak_counts`, `notes`, `warnings`.
     """
-    found = find_duplicates(data, near=near)
+    quick = not near and not all(columns.in_memory for columns in data.splits.values())
+    found = _not_compared(data) if quick else find_duplicates(data, near=near)
     leaks = leaks_of(found)
     balance = _balance(data)
+    sample = {name: _sample(columns) if quick else columns for name, columns in data.splits.items()}
     document = {
         "reader": data.reader,
         "source": data.source,
@@ -57,7 +62,7 @@ def inspect_data(data: Data, *, near: bool = True) -> dict[str, Any]:
         "splits": {name: _split(columns, data) for name, columns in data.splits.items()},
         "classes": list(data.spec.classes),
         "balance": balance,
-        "statistics": {name: _statistics(name, spec, data) for name, spec in data.spec.columns.items()},
+        "statistics": {name: _statistics(name, spec, sample) for name, spec in data.spec.columns.items()},
         "faults": [fault.describe() for fault in data.faults],
         "duplicates": _duplicates(found, data),
         "leaks": leaks[:MAX_LISTED],
@@ -111,9 +116,23 @@ def _balance(data: Data) -> dict[str, Any] | None:
 # --- statistics ------------------------------------------------------------------------------------------------------
 
 
-def _statistics(name: str, spec: ColumnSpec, data: Data) -> dict[str, Any]:
+def _not_compared(data: Data) -> Found:
+    note = (
+        f"The images stay in their files: statistics are those of at most {SAMPLE_ROWS} rows per split, and duplicates are not "
+        "looked for here; `lamina data` does both."
+    )
+    return Found(Rows.of(data.splits), notes=[note])
+
+
+def _sample(columns: Columns) -> Columns:
+    if columns.in_memory or columns.num_rows <= SAMPLE_ROWS:
+        return columns
+    return columns.take(torch.linspace(0, columns.num_rows - 1, SAMPLE_ROWS).long())
+
+
+def _statistics(name: str, spec: ColumnSpec, given: Mapping[str, Columns]) -> dict[str, Any]:
     row: dict[str, Any] = {"role": spec.role, "dtype": spec.dtype, "shape": list(spec.shape)}
-    splits = [columns for columns in data.splits.values() if name in columns and columns.num_rows]
+    splits = [columns for columns in given.values() if name in columns and columns.num_rows]
     if not splits:
         return row
     if spec.role == "image":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import torch
 from helpers import shared_data
 from lamina.core import registry
 from lamina.data import generators
-from lamina.data.columns import Columns, Data, DataSpec, Fault, column_spec
+from lamina.data.columns import Columns, ColumnSpec, Data, DataSpec, Fault, column_spec
 from lamina.data.config import DataConfig
+from lamina.data.decoded_ahead import LoadedColumns, RowLoader
 from lamina.data.embedded import digits, iris
 from lamina.data.inspection import inspect_data
 from lamina.data.loading import load_data
@@ -139,3 +141,30 @@ def test_real_images_have_a_planted_leak() -> None:
     document = inspect_data(data.with_splits({"train": train, "test": test}))
     assert [leak["rows"] for leak in document["leaks"] if leak["kind"] == "exact"] == [[1395 + i, i] for i in range(5)]
     assert all(leak["labels_agree"] for leak in document["leaks"])
+
+
+class _Counted(RowLoader):
+    """Images that stay in their files; counts how many are read."""
+
+    def __init__(self, num_rows: int) -> None:
+        self.shape, self.dtype, self.num_read = (num_rows, 1, 4, 4), torch.uint8, 0
+
+    def load(self, rows: Sequence[int]) -> torch.Tensor:
+        self.num_read += len(rows)
+        return torch.tensor(rows).view(-1, 1, 1, 1).expand(-1, 1, 4, 4).to(torch.uint8)
+
+
+def test_training_does_not_read_every_image_for_this() -> None:
+    loader = _Counted(3000)
+    columns = LoadedColumns({"label": torch.arange(3000) % 2}, loaders={"image": loader})
+    specs = {
+        "image": ColumnSpec(role="image", dtype="uint8", shape=(1, 4, 4)),
+        "label": ColumnSpec(role="label", dtype="int64", classes=("a", "b")),
+    }
+    data = Data(splits={"train": columns}, spec=DataSpec(columns=specs, num_rows={"train": 3000}))
+    document = inspect_data(data, near=False)
+    assert loader.num_read == 1024
+    assert document["splits"]["train"]["classes"] == {"a": 1500, "b": 1500}
+    assert any("stay in their files" in note for note in document["notes"])
+    inspect_data(data)
+    assert loader.num_read > 4000
