@@ -231,7 +231,7 @@ class AdamRule(Rule):
             after["max_exp_avg_sq"] = largest
         # m / (sqrt(v) / c + eps) = c * m / (sqrt(v) + c * eps): one division per element less. In double, because the
         # corrections differ from 1 by little after many steps. Stacked, because a compiler writes a stack to memory but
-        # computes a lone scalar, powers and all, anew in the loop over the elements (a step 10.7 instead of 23.5 us).
+        # computes a lone scalar, powers and all, anew in the loop over the elements, which doubles the time of a step.
         count = step.double()
         correction = (1.0 - beta2**count).sqrt()
         rate, eps = (
