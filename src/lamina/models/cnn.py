@@ -3,7 +3,7 @@
 Paper: Fukushima (1980), "Neocognitron", doi:10.1007/BF00344251; LeCun et al. (1989), "Backpropagation Applied to Handwritten Zip Code
 Recognition", doi:10.1162/neco.1989.1.4.541. `sign-cnn`: the Keras notebook that courses on the Sign Language MNIST table use.
 Reported: sign-cnn: 264,049 values, of which 300 are running statistics, for 24 classes.
-Differs from the paper: blocks of convolution, norm, activation, pooling and dropout in any order after the convolution, as used since 2015. sign-cnn: He initialisation instead of Keras's Glorot; batch norm as in torch (eps 1e-5, momentum 0.1) instead of Keras's (1e-3, 0.01); zero biases alike.
+Differs from the paper: blocks of convolution, norm, activation, pooling and dropout in any order after the convolution, as used since 2015.
 """
 
 from __future__ import annotations
@@ -173,6 +173,8 @@ class CNN(nn.Module):
     "sign-cnn",
     config=SignCNNConfig,
     source="the sign-language course's Keras notebook on the Sign Language MNIST table (kaggle.com/datamunge/sign-language-mnist)",
+    fidelity="layers, sizes and order as in the notebook, ReLU before batch norm as Keras's Conv2D(activation='relu') puts it; "
+    "He initialisation instead of Glorot; batch norm as in torch (eps 1e-5, share of the newest batch 0.1) instead of Keras's (1e-3, 0.01).",
     example="lamina train sign-cnn",
     input="image",
 )
