@@ -246,8 +246,10 @@ class _Roles:
             roles.categories.append(name)
         if constant:
             notes.append(f"Columns with one value only tell nothing: {', '.join(constant)}.")
-        said = [f"{len(roles.numbers)} numbers"] if roles.numbers else []
-        said += [f"{len(roles.categories)} categories ({', '.join(roles.categories[:6])})"] if roles.categories else []
+        said = [f"{len(roles.numbers)} number{'s' if len(roles.numbers) > 1 else ''}"] if roles.numbers else []
+        if roles.categories:
+            word = "categories" if len(roles.categories) > 1 else "category"
+            said.append(f"{len(roles.categories)} {word} ({', '.join(roles.categories[:6])})")
         if not said:
             raise DataError(
                 "No column is left as a feature.",

@@ -376,7 +376,7 @@ def test_sniffing_knows_tables_from_other_files(tmp_path: Path) -> None:
     )
     assert guess("") == 0
     assert guess('a,b\n1,"x\n') < 0.7
-    assert guess("a,b,a\n1,2,3\n") == 0
+    assert guess("a,b,a\n1,2,3\n") > 0.6, "reading it says what is wrong"
     (tmp_path / "empty").mkdir()
     assert TableReader().sniff(Source(tmp_path / "empty")).confidence == 0
 

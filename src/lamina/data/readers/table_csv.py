@@ -38,14 +38,16 @@ class TableReader(Reader):
     def sniff(self, source: Source) -> Guess:
         """Rather sure when the first rows agree on a delimiter and some column holds numbers."""
         files = _candidates(source)
-        best = Guess(0.0, "there is no CSV file" if not files else "no file holds a table with numbers")
+        best = Guess(0.0, "there is no CSV file")
         for file in files[:4]:
             try:
-                dialect, rows = understand(file)
+                dialect, rows = understand(file, sniffing=True)
             except DataError as error:
-                best = max(best, Guess(0.0, error.what))
-                continue
-            best = max(best, _confidence(file, dialect, rows))
+                guess = Guess(0.0, f"{file.name}: {error.what[:1].lower()}{error.what[1:].rstrip('.')}")
+            else:
+                guess = _confidence(file, dialect, rows)
+            if guess.confidence > best.confidence or file is files[0]:
+                best = guess
         return best
 
     def read(self, source: Source, config: DataConfig) -> Data:

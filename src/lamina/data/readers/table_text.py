@@ -70,13 +70,16 @@ class Dialect:
 # --- understanding the first lines -----------------------------------------------------------------------------------
 
 
-def understand(file: SourceFile, *, header: bool | None = None) -> tuple[Dialect, list[list[str]]]:
+def understand(
+    file: SourceFile, *, header: bool | None = None, sniffing: bool = False
+) -> tuple[Dialect, list[list[str]]]:
     """The dialect of a file and its first rows, as texts without the header.
 
     Args:
         header: Whether there is one; None: seen from the content. A first line is a header when none of its cells is a
             number or missing (one empty cell may be), and either some column holds numbers below it or its cells are
             distinct and do not occur below.
+        sniffing: Pass over two columns of one name: this is a table, which reading will refuse in better words.
 
     Raises:
         DataError: Empty, not text, only one column, or two columns of one name.
@@ -117,7 +120,8 @@ def understand(file: SourceFile, *, header: bool | None = None) -> tuple[Dialect
     names = tuple(str(number) for number in range(width))
     if has_header:
         names = tuple(cell or f"column {number}" for number, cell in enumerate(_fit(rows[0], width)))
-        _refuse_twins(names, file.where)
+        if not sniffing:
+            _refuse_twins(names, file.where)
     elif num_comments and header is None:
         named = _commented_names(lines[:num_comments], delimiter, width)
         names = named or names
