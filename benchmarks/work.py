@@ -72,7 +72,7 @@ def make_data(work: dict[str, Any], *, rows: int | None = None) -> tuple[np.ndar
 def multiply_adds(work: dict[str, Any]) -> int:
     """Of one sample's forward and backward pass: three times the forward pass, less the first layer's input gradient."""
     if work["kind"] == "mlp":
-        layers = [a * b for a, b in zip(work["widths"], work["widths"][1:])]  # noqa: B905
+        layers = [a * b for a, b in zip(work["widths"], work["widths"][1:])]
     else:
         layers = [28 * 28 * 75 * 9, 14 * 14 * 50 * 75 * 9, 7 * 7 * 25 * 50 * 9, 400 * 512, 512 * 24]
     return 3 * sum(layers) - layers[0]

@@ -42,7 +42,7 @@ class CharRNN(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
             if name.startswith(("embedding", "rnn")):
-                nn.init.uniform_(parameter, -hidden_size**-0.5, hidden_size**-0.5, generator=generator)
+                nn.init.uniform_(parameter, -(hidden_size**-0.5), hidden_size**-0.5, generator=generator)
 
     def forward(self, tokens: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, T, V) and the state (B, H) after the last character."""
@@ -98,7 +98,9 @@ class CharTask(Task):
 
     def judge(self, outputs: Outputs, batch: Batch, metrics: ScalarMetrics) -> None:
         """Accumulate per character."""
-        nats = nn.functional.cross_entropy(outputs["logits"].flatten(0, 1), batch["targets"].flatten(), reduction="none")
+        nats = nn.functional.cross_entropy(
+            outputs["logits"].flatten(0, 1), batch["targets"].flatten(), reduction="none"
+        )
         metrics.record({"cross_entropy": nats, "bits_per_character": nats / math.log(2)})
 
     def decode(self, outputs: Outputs) -> list[Prediction]:
@@ -113,7 +115,9 @@ def make_trainer(run_dir: Path | None, text: str, *, steps: int, seed: int = 0, 
     tokens = torch.tensor([index[character] for character in text], dtype=torch.int32)
     cut = len(tokens) * 9 // 10
     splits = {"train": Columns({"tokens": tokens[:cut]}), "valid": Columns({"tokens": tokens[cut:]})}
-    spec = DataSpec(columns={"tokens": column_spec("tokens", tokens)}, num_rows={"train": cut, "valid": len(tokens) - cut})
+    spec = DataSpec(
+        columns={"tokens": column_spec("tokens", tokens)}, num_rows={"train": cut, "valid": len(tokens) - cut}
+    )
     data = Data(splits=splits, spec=spec, source="text")
     preprocessing = Preprocessing.fit([], splits["train"], spec)
     return Trainer(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lamina.core.config import Config, Field
-from lamina.data.columns import Columns, DataSpec
+from lamina.data.columns import DataSpec
 from lamina.data.loading import load_data
 from lamina.data.preprocessing import Preprocessing
 from lamina.nn.initialisers import initialise
@@ -35,7 +35,9 @@ class RingGAN(nn.Module):
 
     def __init__(self, *, width: int = 64, seed: int = 0) -> None:
         super().__init__()
-        self.generator = nn.Sequential(nn.Linear(LATENT, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
+        self.generator = nn.Sequential(
+            nn.Linear(LATENT, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2)
+        )
         self.discriminator = nn.Sequential(
             nn.Linear(2, width), nn.LeakyReLU(0.2), nn.Linear(width, width), nn.LeakyReLU(0.2), nn.Linear(width, 1)
         )
@@ -57,7 +59,10 @@ class RingMetrics(Metrics):
         """Both numbers over all rows."""
         rows = self._read()
         reached = rows["mode"][rows["near"]].bincount()
-        return {"near_a_mode": float(rows["near"].double().mean()), "modes": float((reached > 0.01 * len(rows["near"])).sum())}
+        return {
+            "near_a_mode": float(rows["near"].double().mean()),
+            "modes": float((reached > 0.01 * len(rows["near"])).sum()),
+        }
 
     def details(self) -> dict[str, object]:
         """Nothing more."""
@@ -140,7 +145,9 @@ def make_trainer(run_dir: Path | None, *, steps: int, seed: int = 0, **training:
         data,
         preprocessing=preprocessing,
         optimizer={"name": "adam", "lr": 1e-3, "betas": [0.5, 0.999]},
-        config=TrainingConfig(**{"steps": steps, "batch_size": 128, "evaluate_every": 5, "ema_decay": 0.99, **training}),
+        config=TrainingConfig(
+            **{"steps": steps, "batch_size": 128, "evaluate_every": 5, "ema_decay": 0.99, **training}
+        ),
         seed=seed,
         run_dir=run_dir,
         callbacks=[LiveProgress()],

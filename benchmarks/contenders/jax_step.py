@@ -24,7 +24,7 @@ def setup(work: dict[str, Any]) -> Any:
     widths = work["widths"]
     params = [
         (jnp.asarray(rng.normal(0, (2 / a) ** 0.5, (a, b)), jnp.float32), jnp.zeros(b, jnp.float32))
-        for a, b in zip(widths, widths[1:])  # noqa: B905, RUF007
+        for a, b in zip(widths, widths[1:])
     ]
     zeros = jax.tree.map(jnp.zeros_like, params)
     state = {"sgd": (), "momentum": zeros, "adam": (zeros, jax.tree.map(jnp.zeros_like, params))}[work["optimizer"]]

@@ -19,7 +19,7 @@ def make_model(work: dict[str, Any]) -> nn.Module:
     if work["kind"] == "mlp":
         layers: list[nn.Module] = [nn.Flatten()]
         widths = work["widths"]
-        for depth, (fan_in, fan_out) in enumerate(zip(widths, widths[1:])):  # noqa: B905, RUF007
+        for depth, (fan_in, fan_out) in enumerate(zip(widths, widths[1:])):
             layers.append(nn.Linear(fan_in, fan_out))
             if depth < len(widths) - 2:
                 layers.append(nn.ReLU())

@@ -53,7 +53,15 @@ def make_trainer(folder: Path) -> Trainer:
         preprocessing=preprocessing,
         optimizer={"name": "adam", "lr": 0.01},
         schedule={"name": "cosine"},
-        config=TrainingConfig(epochs=EPOCHS, batch_size=BATCH, checkpoint_every=7, log_every=5, compile="never", ema_decay=0.9, tensorboard=False),
+        config=TrainingConfig(
+            epochs=EPOCHS,
+            batch_size=BATCH,
+            checkpoint_every=7,
+            log_every=5,
+            compile="never",
+            ema_decay=0.9,
+            tensorboard=False,
+        ),
         seed=5,
         run_dir=folder,
     )
@@ -117,7 +125,11 @@ def main() -> None:
     duration = time.perf_counter() - begin
     expected = digest(whole)
     dice = random.Random(0)
-    moments = [("early", 0.0)] + [("time", dice.uniform(0, duration)) for _ in range(13)] + [("write", n) for n in (1, 2, 4, 7, 9, 12)]
+    moments = (
+        [("early", 0.0)]
+        + [("time", dice.uniform(0, duration)) for _ in range(13)]
+        + [("write", n) for n in (1, 2, 4, 7, 9, 12)]
+    )
     for number, (kind, value) in enumerate(moments):
         folder = base / f"run-{number}"
         folder.mkdir()

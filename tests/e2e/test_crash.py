@@ -42,12 +42,11 @@ def small_disk(tmp_path):
     if mounted.returncode:
         pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.strip()}")
     yield target
-    subprocess.run(["umount", str(target)], check=True)
+    subprocess.run(["umount", "--lazy", str(target)], check=True)
 
 
 def test_a_full_disk_loses_no_checkpoint(small_disk):
     from e2e.crash_driver import make_trainer
-
     from lamina.core.errors import StorageError
     from lamina.train.checkpoints import list_checkpoints, read_checkpoint
 

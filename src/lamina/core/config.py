@@ -264,10 +264,12 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, (str, int, float, bool)) or key is None:
                 if key in seen:
-                    raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark
+                    )
                 seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
@@ -276,9 +278,11 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+_Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    __import__("re").compile(r"^[-+]?(\d[\d_]*\.[\d_]*|\.\d+|\d[\d_]*(?=[eE]))([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    __import__("re").compile(
+        r"^[-+]?(\d[\d_]*\.[\d_]*|\.\d+|\d[\d_]*(?=[eE]))([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+    ),
     list("-+0123456789."),
 )
 
@@ -293,9 +297,11 @@ def read_yaml(text: str, *, where: str, max_bytes: int = 1 << 20) -> dict[str, A
     if len(text) > max_bytes:
         raise ConfigError("The file is too large for a recipe.", where=where, accepts=accepts, mend="check the path")
     if "&" in text and any(isinstance(event, yaml.AliasEvent) for event in _events(text, where, accepts)):
-        raise ConfigError("YAML aliases are not read.", where=where, accepts=accepts, mend="write the value out in full")
+        raise ConfigError(
+            "YAML aliases are not read.", where=where, accepts=accepts, mend="write the value out in full"
+        )
     try:
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader with YAML 1.2 floats
+        document = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise _yaml_fault(error, where, accepts) from None
     if document is None:
@@ -312,7 +318,7 @@ def read_yaml(text: str, *, where: str, max_bytes: int = 1 << 20) -> dict[str, A
 
 def _events(text: str, where: str, accepts: str) -> Iterable[Any]:
     try:
-        yield from yaml.parse(text, Loader=_Loader)  # type: ignore[no-untyped-call]
+        yield from yaml.parse(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise _yaml_fault(error, where, accepts) from None
 
@@ -347,7 +353,7 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
                 mend="put an equals sign between key and value, without spaces; quote values that have spaces",
             )
         try:
-            value = yaml.load(text, Loader=_Loader) if text else ""  # noqa: S506 - a SafeLoader
+            value = yaml.load(text, Loader=_Loader) if text else ""
         except yaml.YAMLError as error:
             raise _yaml_fault(error, f"command line, {word!r}", "a YAML value") from None
         level = nested
@@ -377,7 +383,9 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def merge(layers: Sequence[tuple[str, Mapping[str, Any]]], *, choices: Iterable[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
+def merge(
+    layers: Sequence[tuple[str, Mapping[str, Any]]], *, choices: Iterable[str] = ()
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Lay nested values over each other, the last winning, and say which layer each leaf came from.
 
     Args:

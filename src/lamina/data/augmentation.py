@@ -133,7 +133,7 @@ class Rotate(GeometricStep):
     Config = RotateConfig
     num_draws = 1
 
-    def source(self, uniform: Tensor, *, height: int, width: int) -> Affine:  # noqa: ARG002
+    def source(self, uniform: Tensor, *, height: int, width: int) -> Affine:
         """A rotation by a uniform angle."""
         angle = (uniform[:, 0] * 2 - 1) * math.radians(self.config.degrees)
         cos, sin = angle.cos(), angle.sin()
@@ -156,7 +156,7 @@ class Zoom(GeometricStep):
     Config = ZoomConfig
     num_draws = 2
 
-    def source(self, uniform: Tensor, *, height: int, width: int) -> Affine:  # noqa: ARG002
+    def source(self, uniform: Tensor, *, height: int, width: int) -> Affine:
         """A scaling by 1 plus or minus a uniform share."""
         scale = 1 + (uniform * 2 - 1) * self.config.fraction
         return Affine(xx=scale[:, 0], yy=scale[:, 1 if self.config.per_axis else 0])
@@ -196,7 +196,7 @@ class Shear(GeometricStep):
     Config = ShearConfig
     num_draws = 1
 
-    def source(self, uniform: Tensor, *, height: int, width: int) -> Affine:  # noqa: ARG002
+    def source(self, uniform: Tensor, *, height: int, width: int) -> Affine:
         """A horizontal shear by a uniform angle."""
         angle = (uniform[:, 0] * 2 - 1) * math.radians(self.config.degrees)
         return Affine(xy=angle.tan())
@@ -220,7 +220,7 @@ class FlipStep(GeometricStep):
         flipped: Tensor = uniform[:, 0] < self.config.prob
         return flipped
 
-    def source(self, uniform: Tensor, *, height: int, width: int) -> Affine:  # noqa: ARG002
+    def source(self, uniform: Tensor, *, height: int, width: int) -> Affine:
         """A sign for one axis."""
         sign = 1.0 - 2.0 * self.chosen(uniform).to(uniform.dtype)
         return Affine(xx=sign) if self.axis == -1 else Affine(yy=sign)
@@ -253,7 +253,7 @@ class Brightness(PhotometricStep):
     Config = AmountConfig
     num_draws = 1
 
-    def apply(self, images: Tensor, uniform: Tensor, *, keys: Tensor, maximum: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, images: Tensor, uniform: Tensor, *, keys: Tensor, maximum: float | None) -> Tensor:
         """One factor per image, then cut to the range."""
         factor = 1 + (uniform[:, 0] * 2 - 1) * self.config.amount
         return _cut(images * factor.view(-1, 1, 1, 1), maximum)
@@ -266,7 +266,7 @@ class Contrast(PhotometricStep):
     Config = AmountConfig
     num_draws = 1
 
-    def apply(self, images: Tensor, uniform: Tensor, *, keys: Tensor, maximum: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, images: Tensor, uniform: Tensor, *, keys: Tensor, maximum: float | None) -> Tensor:
         """One factor per image about its mean, then cut to the range."""
         factor = 1 + (uniform[:, 0] * 2 - 1) * self.config.amount
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
@@ -286,7 +286,7 @@ class Noise(PhotometricStep):
     Config = NoiseConfig
     num_draws = 0
 
-    def apply(self, images: Tensor, uniform: Tensor, *, keys: Tensor, maximum: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, images: Tensor, uniform: Tensor, *, keys: Tensor, maximum: float | None) -> Tensor:
         """A draw per pixel and channel, then cut to the range."""
         places = torch.arange(images[0].numel(), dtype=torch.int32, device=images.device)
         noise = draws.normal(keys.unsqueeze(1), places.unsqueeze(0)).reshape(images.shape)
@@ -315,7 +315,7 @@ class Erase(PhotometricStep):
     Config = EraseConfig
     num_draws = 5
 
-    def apply(self, images: Tensor, uniform: Tensor, *, keys: Tensor, maximum: float | None) -> Tensor:  # noqa: ARG002
+    def apply(self, images: Tensor, uniform: Tensor, *, keys: Tensor, maximum: float | None) -> Tensor:
         """A rectangle of uniform area, log-uniform proportions and uniform place."""
         config, (height, width) = self.config, images.shape[-2:]
         area = (config.smallest + uniform[:, 1] * (config.largest - config.smallest)) * (height * width)

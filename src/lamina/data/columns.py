@@ -43,11 +43,20 @@ class ColumnSpec(Config):
     shape: tuple[int, ...] = Field((), description="Shape of one row; empty for scalars; -1 where rows differ.")
     classes: tuple[str, ...] | None = Field(None, description="Class names of a label, in index order.")
     fields: tuple[FieldSpec, ...] = Field((), description="Features of a table column, in order.")
-    maximum: float | None = Field(None, description="Largest value an image's elements can have; None: the largest of its dtype.")
+    maximum: float | None = Field(
+        None, description="Largest value an image's elements can have; None: the largest of its dtype."
+    )
     mean: tuple[float, ...] | None = Field(None, description="Mean of a regression target over the training split.")
-    std: tuple[float, ...] | None = Field(None, description="Standard deviation of a regression target over the training split.")
-    planar: bool = Field(False, description="Whether rows of pixels in text files hold the channels plane by plane, not interleaved.")
-    resize: Literal["crop"] | None = Field(None, description="crop: image files of any size are fitted to `shape` (short side resized, centre cropped); nothing: another size is an error.")
+    std: tuple[float, ...] | None = Field(
+        None, description="Standard deviation of a regression target over the training split."
+    )
+    planar: bool = Field(
+        False, description="Whether rows of pixels in text files hold the channels plane by plane, not interleaved."
+    )
+    resize: Literal["crop"] | None = Field(
+        None,
+        description="crop: image files of any size are fitted to `shape` (short side resized, centre cropped); nothing: another size is an error.",
+    )
 
 
 class DataSpec(Config):

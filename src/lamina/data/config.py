@@ -12,18 +12,50 @@ class DataConfig(Config):
 
     path: str | None = Field(None, description="File, folder or archive, or the name of an embedded dataset.")
     reader: str | None = Field(None, description="Name of the reader; found from the content by default.")
-    label: str | None = Field(None, description="Column that holds the label or target: its header, or its number from 0.")
-    target: Literal["class", "number"] | None = Field(None, description="Whether a table's target is a class or a number; by default seen from its values.")
-    header: bool | None = Field(None, description="Whether a table begins with a header line; by default seen from its content.")
-    shape: tuple[int, ...] | None = Field(None, description="Image shape (height, width) or (height, width, channels) of pixel rows; a square by default.")
-    channels_first: bool | None = Field(None, description="Whether array images are NCHW (true) or NHWC (false); needed only where both readings fit.")
-    limit: int | None = Field(None, description="Use at most this many training rows, drawn by seed, stratified by class.", ge=1)
-    valid_fraction: float = Field(0.2, description="Share of the training rows held out for validation where no validation split is given.", ge=0, lt=1)
-    test_fraction: float = Field(0.0, description="Share of the rows held out for a test where no test split is given.", ge=0, lt=1)
-    split: Literal["auto", "given", "random", "kfold", "group"] = Field("auto", description="auto: splits as given, the missing validation split drawn at random, stratified by class.")
+    label: str | None = Field(
+        None, description="Column that holds the label or target: its header, or its number from 0."
+    )
+    target: Literal["class", "number"] | None = Field(
+        None, description="Whether a table's target is a class or a number; by default seen from its values."
+    )
+    header: bool | None = Field(
+        None, description="Whether a table begins with a header line; by default seen from its content."
+    )
+    shape: tuple[int, ...] | None = Field(
+        None, description="Image shape (height, width) or (height, width, channels) of pixel rows; a square by default."
+    )
+    channels_first: bool | None = Field(
+        None, description="Whether array images are NCHW (true) or NHWC (false); needed only where both readings fit."
+    )
+    limit: int | None = Field(
+        None, description="Use at most this many training rows, drawn by seed, stratified by class.", ge=1
+    )
+    valid_fraction: float = Field(
+        0.2,
+        description="Share of the training rows held out for validation where no validation split is given.",
+        ge=0,
+        lt=1,
+    )
+    test_fraction: float = Field(
+        0.0, description="Share of the rows held out for a test where no test split is given.", ge=0, lt=1
+    )
+    split: Literal["auto", "given", "random", "kfold", "group"] = Field(
+        "auto", description="auto: splits as given, the missing validation split drawn at random, stratified by class."
+    )
     folds: int = Field(5, description="Number of folds with split=kfold or group.", ge=2)
     fold: int = Field(0, description="Which fold is the validation split, from 0.", ge=0)
-    group: str | None = Field(None, description="Column whose values must not be divided between splits; also judged value by value.")
-    balance: Literal["none", "sample", "weight"] = Field("none", description="sample: draw classes equally often; weight: weigh the loss by inverse class frequency.")
-    max_memory_mb: int = Field(4096, description="Data larger than this (MiB) is memory-mapped or decoded ahead instead of held in memory.", ge=1)
-    on_fault: Literal["stop", "skip"] = Field("stop", description="What a row that cannot be used does: stop with an error that names it, or be left out and reported.")
+    group: str | None = Field(
+        None, description="Column whose values must not be divided between splits; also judged value by value."
+    )
+    balance: Literal["none", "sample", "weight"] = Field(
+        "none", description="sample: draw classes equally often; weight: weigh the loss by inverse class frequency."
+    )
+    max_memory_mb: int = Field(
+        4096,
+        description="Data larger than this (MiB) is memory-mapped or decoded ahead instead of held in memory.",
+        ge=1,
+    )
+    on_fault: Literal["stop", "skip"] = Field(
+        "stop",
+        description="What a row that cannot be used does: stop with an error that names it, or be left out and reported.",
+    )

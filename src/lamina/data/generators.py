@@ -3,7 +3,7 @@
 Every number is drawn by `core.draws`, keyed by the generator's seed and the row, so a longer set begins with the
 shorter one's draws. Each generator is registered as `dataset` and takes a DataConfig and its own options.
 """
-# ruff: noqa: ARG001 - every dataset is a function of the DataConfig, whether it needs it or not
+
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def direct_update(
     assert isinstance(model, DirectLearner)
     learn = model.learn
 
-    def apply(batch: Batch, ctx: Context, state: State) -> tuple[Losses, State]:  # noqa: ARG001 (a LossFunction)
+    def apply(batch: Batch, ctx: Context, state: State) -> tuple[Losses, State]:
         losses = Losses()
         for term, (total, weight) in learn(*inputs(batch)).items():
             losses.add(term, total, weight)
@@ -250,11 +250,11 @@ class Task(ABC):
     def updates(self, model: nn.Module) -> Sequence[Update]:
         """The updates of one step, in order."""
 
-    def stages(self, model: nn.Module) -> Sequence[Stage]:  # noqa: ARG002 (for subclasses)
+    def stages(self, model: nn.Module) -> Sequence[Stage]:
         """The stages of training; one by default."""
         return (Stage(),)
 
-    def initial_state(self, model: nn.Module, batch_size: int) -> State:  # noqa: ARG002 (for subclasses)
+    def initial_state(self, model: nn.Module, batch_size: int) -> State:
         """What is carried from step to step besides parameters: hidden states per stream row, fade-in alpha."""
         return {}
 
@@ -274,7 +274,7 @@ class Task(ABC):
     def decode(self, outputs: Outputs) -> list[Prediction]:
         """Outputs -> one JSON-ready prediction per row."""
 
-    def choose_thresholds(self, outputs: Outputs, columns: Columns) -> dict[str, float]:  # noqa: ARG002 (for subclasses)
+    def choose_thresholds(self, outputs: Outputs, columns: Columns) -> dict[str, float]:
         """Choose decision thresholds from the outputs for held-out labelled rows, use them from now on, and say them."""
         return {}
 

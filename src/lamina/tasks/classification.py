@@ -161,7 +161,7 @@ class Classification(Task):
 
     # --- what a batch means ---
 
-    def forward(self, model: nn.Module, batch: Batch, ctx: Context) -> Outputs:  # noqa: ARG002 (the interface's)
+    def forward(self, model: nn.Module, batch: Batch, ctx: Context) -> Outputs:
         """`logits`, (B, C) or (B, 1), from the preprocessed `image` or `features`."""
         return {"logits": model(model_input(batch))}
 

@@ -151,7 +151,7 @@ class TabularRegression(Task):
 
     # --- what a batch means ---
 
-    def forward(self, model: nn.Module, batch: Batch, ctx: Context) -> Outputs:  # noqa: ARG002 (the interface's)
+    def forward(self, model: nn.Module, batch: Batch, ctx: Context) -> Outputs:
         """`prediction` (B, T) in the target's units, and `standardised` (B, T) as the model gave it."""
         standardised = model(model_input(batch))
         if standardised.dtype != torch.float64:

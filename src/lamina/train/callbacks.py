@@ -74,7 +74,9 @@ class Callbacks(Callback):
         """Which callback listens to which event, as text."""
         rows = []
         for name, when in events():
-            listeners = [type(c).__name__ for c in self.callbacks if getattr(type(c), name) is not getattr(Callback, name)]
+            listeners = [
+                type(c).__name__ for c in self.callbacks if getattr(type(c), name) is not getattr(Callback, name)
+            ]
             rows.append(f"{name:<16} {', '.join(listeners) or '-':<32} {when}")
         return "\n".join(rows)
 

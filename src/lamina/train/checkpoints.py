@@ -221,7 +221,9 @@ def unpack_optimizer(
             )
         parameter = parameters[index]
         # A fused step over tensors of unlike strides would take another path than the uninterrupted run's.
-        value = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor) if tensor.shape == parameter.shape else tensor
+        value = (
+            torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor) if tensor.shape == parameter.shape else tensor
+        )
         state.setdefault(index, {})[name] = value
     for index_text, row in document["numbers"].items():
         state.setdefault(int(index_text), {}).update(row)

@@ -218,11 +218,13 @@ class EagerExecutor:
                     continue
                 found = torch.autograd.grad(part, parameters, allow_unused=True, retain_graph=name != active[-1])
                 known = gradients.get(name)
-                gradients[name] = list(found) if known is None else [_plus(a, b) for a, b in zip(known, found, strict=True)]
+                gradients[name] = (
+                    list(found) if known is None else [_plus(a, b) for a, b in zip(known, found, strict=True)]
+                )
         ctx.first_row = 0
-        for name, found in gradients.items():
+        for name, summed in gradients.items():
             scale = factors[name] / weights[name]
-            for parameter, gradient in zip(parameters, found, strict=True):
+            for parameter, gradient in zip(parameters, summed, strict=True):
                 if gradient is not None:
                     parameter.grad = _plus(parameter.grad, gradient * scale)
         self.tools.state = {name: torch.cat([state[name] for state in states]) for name in states[0]}

@@ -87,7 +87,8 @@ def _steepest(rates: list[float], losses: list[float]) -> float:
     """The rate in the middle of the steepest fall, before the smallest loss."""
     lowest = min(range(len(losses)), key=losses.__getitem__)
     slopes = [
-        (losses[i + 1] - losses[i - 1]) / (math.log(rates[i + 1]) - math.log(rates[i - 1])) for i in range(1, max(lowest, 2))
+        (losses[i + 1] - losses[i - 1]) / (math.log(rates[i + 1]) - math.log(rates[i - 1]))
+        for i in range(1, max(lowest, 2))
         if i + 1 < len(losses)
     ]
     if not slopes:

@@ -64,4 +64,3 @@ def write_outcome(run: Path, pipeline: Pipeline, result: TrainResult, trainer: T
 def finite(metrics: dict[str, float]) -> dict[str, Any]:
     """Metrics for JSON, which has no NaN: what is not finite becomes null."""
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-

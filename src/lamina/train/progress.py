@@ -89,7 +89,9 @@ class LiveProgress(Callback):
         """Show the judgement."""
         self._valid = f"{split}: {_short(values)}"
         if self._live is None:
-            self._plain(f"epoch {trainer.cursor.epoch}/{trainer.total_epochs}  {self._valid}  {self._rate:,.0f} samples/s")
+            self._plain(
+                f"epoch {trainer.cursor.epoch}/{trainer.total_epochs}  {self._valid}  {self._rate:,.0f} samples/s"
+            )
         elif self._task is not None:
             self._live.update(self._task, valid=self._valid)
         return None

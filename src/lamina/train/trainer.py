@@ -170,6 +170,7 @@ class Trainer:
         self._stop_wanted = False
         self._last_checkpoint = -1
         self._best_weights: dict[str, Tensor] | None = None
+        self._dropout: DropoutKeys | None = None
         self._kept_choices: dict[str, Choice] | None = None
         self._seconds = 0.0
         self._rows_done = 0
@@ -241,6 +242,8 @@ class Trainer:
             raise
         finally:
             self._journal.close()
+            if self._dropout is not None:
+                self._dropout.release()  # the model is the user's again: fresh masks in its own training loop
 
     def _begin(self, resume: bool) -> None:
         seed_generators(self.seed)
@@ -326,6 +329,8 @@ class Trainer:
             )
         epochs = stage.epochs or self.config.epochs
         self._stage_steps = stage.steps or self.config.steps or epochs * self._steps_per_epoch
+        if stage.epochs is not None:  # a stage that passes over the data once (kNN) must not be drawn out by more steps
+            self._stage_steps = min(self._stage_steps, stage.epochs * self._steps_per_epoch)
         optimizers: dict[str, torch.optim.Optimizer] = {}
         self._optimizer_values: dict[str, dict[str, Any]] = {}
         for update in self._updates:
@@ -335,8 +340,13 @@ class Trainer:
                 optimizers[update.name] = create_optimizer(values, update.named_parameters())
                 for group in optimizers[update.name].param_groups:
                     group.setdefault("initial_lr", group["lr"])
-        self._schedule: Schedule = create_schedule(self.schedule_values, total_steps=self._stage_steps)
-        dropout = DropoutKeys(self.model, self.seed)
+        self._schedule: Schedule = create_schedule(
+            self.schedule_values,
+            total_steps=self._stage_steps,
+            steps_per_epoch=self._steps_per_epoch,
+            mode="max" if self._judged_by()[1] == "max" else "min",
+        )
+        self._dropout = dropout = DropoutKeys(self.model, self.seed)
         self._tools = StepTools(
             model=self.model,
             updates=self._updates,
@@ -470,7 +480,11 @@ class Trainer:
 
     def _check_finite(self, losses: Mapping[str, float], step: int) -> None:
         """For devices whose executor does not look at each step itself."""
-        bad = [f"{name} = {value}" for name, value in losses.items() if value != value or value in (float("inf"), float("-inf"))]
+        bad = [
+            f"{name} = {value}"
+            for name, value in losses.items()
+            if value != value or value in (float("inf"), float("-inf"))
+        ]
         if bad:
             raise NonFiniteError(
                 f"The loss is not finite at step {step}: {', '.join(bad)}.",
@@ -519,6 +533,10 @@ class Trainer:
                 autocast=self._tools.autocast,
                 channels_last=self.choices["layout"].value == "channels_last",
             )
+
+    def _judged_by(self) -> tuple[str, str]:
+        valid = self.data.splits.get("valid")
+        return self.monitor if valid is not None and valid.num_rows else ("loss", "min")
 
     @property
     def monitor(self) -> tuple[str, str]:

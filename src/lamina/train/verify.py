@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -63,15 +64,18 @@ def verify_resume(run_dir: Path, make_trainer: Callable[[Path], Trainer]) -> Rep
         if start is None:
             # The rules of auto may have been overruled on the command line; the replay keeps what the run did.
             trainer.keep_choices(expected.document["choices"])
-        try:
+        with contextlib.suppress(InterruptedRunError):
             trainer.fit(resume=True, until=step_of(goal))
-        except InterruptedRunError:
-            pass
         other = replayed / "checkpoints" / goal.name
         names = sorted(path.name for path in goal.iterdir())
         differing = tuple(
-            file for file in names if not (other / file).exists() or sha256_file(other / file) != sha256_file(goal / file)
+            file
+            for file in names
+            if not (other / file).exists() or sha256_file(other / file) != sha256_file(goal / file)
         )
     return Replay(
-        exact=not differing, from_step=step_of(start) if start is not None else 0, to_step=step_of(goal), differing=differing
+        exact=not differing,
+        from_step=step_of(start) if start is not None else 0,
+        to_step=step_of(goal),
+        differing=differing,
     )

@@ -9,12 +9,12 @@ import signal
 import pytest
 import torch
 from torch import nn
-from unit.train.engine_case import Net, make_data, make_trainer
 
 from lamina.core.errors import CheckpointError, ConfigError, InterruptedRunError, NonFiniteError
 from lamina.train.callbacks import Callback, Stop, events
 from lamina.train.checkpoints import list_checkpoints, read_checkpoint, step_of
 from lamina.train.verify import verify_resume
+from unit.train.engine_case import Net, make_data, make_trainer
 
 
 def weights(trainer):
@@ -88,7 +88,9 @@ def test_accumulation_equals_the_big_batch_whatever_the_weights(parts):
 def test_dropout_masks_do_not_depend_on_accumulation():
     trained = []
     for accumulation in (1, 2):
-        trainer = make_trainer(model=Net(norm=False, dropout=0.5).double(), data=make_data(dtype=torch.float64), accumulation=accumulation)
+        trainer = make_trainer(
+            model=Net(norm=False, dropout=0.5).double(), data=make_data(dtype=torch.float64), accumulation=accumulation
+        )
         trainer.fit()
         trained.append(weights(trainer))
     for name, value in trained[0].items():
@@ -98,7 +100,9 @@ def test_dropout_masks_do_not_depend_on_accumulation():
 def test_first_step_equals_plain_torch():
     data = make_data(dtype=torch.float64)
     model, mine = Net(norm=False, dropout=0.0).double(), Net(norm=False, dropout=0.0).double()
-    trainer = make_trainer(model=mine, data=data, optimizer={"name": "sgd", "lr": 0.1}, schedule={"name": "constant"}, steps=1, penalty=0.0)
+    trainer = make_trainer(
+        model=mine, data=data, optimizer={"name": "sgd", "lr": 0.1}, schedule={"name": "constant"}, steps=1, penalty=0.0
+    )
     trainer.fit()
     from lamina.core import draws
 
@@ -143,7 +147,9 @@ def test_nan_in_the_data_is_named():
 
 def test_exploding_weights_are_never_saved(tmp_path):
     with pytest.raises(NonFiniteError, match="not finite"):
-        make_trainer(tmp_path, optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"}, checkpoint_every=1).fit()
+        make_trainer(
+            tmp_path, optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"}, checkpoint_every=1
+        ).fit()
     for path in list_checkpoints(tmp_path / "checkpoints"):
         assert all(torch.isfinite(value).all() for value in read_checkpoint(path).tensors["model"].values())
 
@@ -248,7 +254,9 @@ def test_batch_norm_of_the_other_network_stands_still():
     from lamina.tasks.base import GradientUpdate, Losses
     from lamina.train.eager import EagerExecutor, Segment, StepTools
 
-    both = nn.ModuleDict({"a": nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), "b": nn.Sequential(nn.Linear(3, 1), nn.BatchNorm1d(1))})
+    both = nn.ModuleDict(
+        {"a": nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), "b": nn.Sequential(nn.Linear(3, 1), nn.BatchNorm1d(1))}
+    )
 
     def loss(batch, ctx, state):
         losses = Losses()
@@ -263,7 +271,13 @@ def test_batch_norm_of_the_other_network_stands_still():
             group["initial_lr"] = group["lr"]
     feed = IndexFeed(Columns({"x": torch.randn(8, 2)}), batch_size=8)
     tools = StepTools(
-        model=both, updates=(update,), optimizers=optimizers, feed=feed, prepare=lambda b, c: b, seed=0, device=torch.device("cpu")
+        model=both,
+        updates=(update,),
+        optimizers=optimizers,
+        feed=feed,
+        prepare=lambda b, c: b,
+        seed=0,
+        device=torch.device("cpu"),
     )
     before = {name: value.clone() for name, value in both.state_dict().items()}
     both.train()

@@ -1,5 +1,5 @@
 """Scale, centre, standardise: one multiply-add per element, neighbours folded into one; also flatten and none."""
-# ruff: noqa: ARG002 - all steps share one interface, and not every step needs all of it
+
 
 from __future__ import annotations
 

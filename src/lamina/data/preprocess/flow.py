@@ -4,7 +4,7 @@ A step is fitted in float64 on chunks of the training split, so that memory does
 is kept in float64 too and saved; the float32 constants that run in training are derived from it, always in the same
 way, so that a restored step gives the same bits.
 """
-# ruff: noqa: ARG002 - all steps share one interface, and not every step needs all of it
+
 
 from __future__ import annotations
 

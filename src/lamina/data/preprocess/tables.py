@@ -1,5 +1,5 @@
 """Impute and one-hot: what tables need before a network can read them."""
-# ruff: noqa: ARG002 - all steps share one interface, and not every step needs all of it
+
 
 from __future__ import annotations
 

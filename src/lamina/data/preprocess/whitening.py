@@ -1,5 +1,5 @@
 """PCA and ZCA: projections on the principal axes of the training split."""
-# ruff: noqa: ARG002 - all steps share one interface, and not every step needs all of it
+
 
 from __future__ import annotations
 
