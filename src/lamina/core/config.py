@@ -301,7 +301,7 @@ def read_yaml(text: str, *, where: str, max_bytes: int = 1 << 20) -> dict[str, A
             "YAML aliases are not read.", where=where, accepts=accepts, mend="write the value out in full"
         )
     try:
-        document = yaml.load(text, Loader=_Loader)
+        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader with YAML 1.2 floats
     except yaml.YAMLError as error:
         raise _yaml_fault(error, where, accepts) from None
     if document is None:
@@ -353,7 +353,7 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
                 mend="put an equals sign between key and value, without spaces; quote values that have spaces",
             )
         try:
-            value = yaml.load(text, Loader=_Loader) if text else ""
+            value = yaml.load(text, Loader=_Loader) if text else ""  # noqa: S506 - a SafeLoader
         except yaml.YAMLError as error:
             raise _yaml_fault(error, f"command line, {word!r}", "a YAML value") from None
         level = nested

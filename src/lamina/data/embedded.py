@@ -41,7 +41,7 @@ def embedded_data(
 )
 def digits(config: DataConfig) -> Data:
     """1,797 handwritten digits, 8 by 8 pixels with 17 grey levels, 10 classes."""
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # noqa: PLC0415
 
     found = load_digits()
     images = torch.from_numpy(found.images).to(torch.uint8).unsqueeze(1)  # (1797, 1, 8, 8), 0..16
@@ -63,7 +63,7 @@ def digits(config: DataConfig) -> Data:
 )
 def iris(config: DataConfig) -> Data:
     """150 flowers of three species, four lengths in centimetres each."""
-    from sklearn.datasets import load_iris
+    from sklearn.datasets import load_iris  # noqa: PLC0415
 
     return _classes_table("iris", load_iris())
 
@@ -77,7 +77,7 @@ def iris(config: DataConfig) -> Data:
 )
 def wine(config: DataConfig) -> Data:
     """178 wines of three growers, 13 chemical measurements each."""
-    from sklearn.datasets import load_wine
+    from sklearn.datasets import load_wine  # noqa: PLC0415
 
     return _classes_table("wine", load_wine())
 
@@ -91,7 +91,7 @@ def wine(config: DataConfig) -> Data:
 )
 def breast_cancer(config: DataConfig) -> Data:
     """569 tumours, malignant or benign, 30 measurements of cell nuclei each."""
-    from sklearn.datasets import load_breast_cancer
+    from sklearn.datasets import load_breast_cancer  # noqa: PLC0415
 
     return _classes_table("breast_cancer", load_breast_cancer())
 
@@ -105,7 +105,7 @@ def breast_cancer(config: DataConfig) -> Data:
 )
 def diabetes(config: DataConfig) -> Data:
     """442 patients, ten measurements each; the target is the progression of the disease after a year."""
-    from sklearn.datasets import load_diabetes
+    from sklearn.datasets import load_diabetes  # noqa: PLC0415
 
     # The scaled version is scaled over all rows, those to be judged on included; ours is scaled on training rows.
     found = load_diabetes(scaled=False)
@@ -128,7 +128,7 @@ def diabetes(config: DataConfig) -> Data:
 )
 def photographs(config: DataConfig) -> Data:
     """Two colour photographs, a temple in China and a flower, 427 by 640 pixels."""
-    from sklearn.datasets import load_sample_images
+    from sklearn.datasets import load_sample_images  # noqa: PLC0415
 
     found = load_sample_images()
     images = torch.stack([torch.from_numpy(image.copy()) for image in found.images])  # (2, 427, 640, 3)

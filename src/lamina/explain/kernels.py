@@ -120,8 +120,8 @@ def _labels(subject: Subject, weight: Tensor, *, is_template: bool) -> list[str]
 
 def _draw(weight: Images, labels: list[str], *, title: str) -> bytes:
     """A PNG: one picture per kernel, colour for three input channels, else signed red and blue; channels side by side."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 (heavy, and needed only here)
+    from matplotlib.figure import Figure  # noqa: PLC0415
 
     columns = min(len(weight), max(4, math.ceil(math.sqrt(len(weight)))))
     rows = math.ceil(len(weight) / columns)

@@ -85,7 +85,7 @@ def render_report(folder: RunFolder) -> str:
     page = environment.get_template("report.html.j2").render(
         **content,
         version=__version__,
-        style=Markup(style),
+        style=Markup(style),  # noqa: S704 - our own file
         # The page allows this one style sheet and nothing else to be loaded or run, whatever a run's values contain.
         style_sha256=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
     )
@@ -116,7 +116,7 @@ def collect(folder: RunFolder) -> dict[str, Any]:
             f"This network ({model})", metrics, baselines=baselines, matrix=matrix, num_rows=num_rows
         ),
         "splits": sections.all_metrics(metrics),
-        "charts": [{**chart, "svg": Markup(chart["svg"])} for chart in sections.curves(lines)],
+        "charts": [{**chart, "svg": Markup(chart["svg"])} for chart in sections.curves(lines)],  # noqa: S704 - escaped
         "data": _marked(sections.data_section(folder.document("data.json") or {}), "balance"),
         "learning_curve": _marked(
             sections.learning_curve(folder.document("learning_curve.json") or {}, num_rows=num_rows), "svg"
@@ -192,7 +192,7 @@ def _command(environment: Mapping[str, Any]) -> str:
 
 def _marked(section: dict[str, Any] | None, key: str) -> dict[str, Any] | None:
     """The section with its chart as markup: charts escape what they are given."""
-    return {**section, key: Markup(section[key])} if section is not None else None
+    return {**section, key: Markup(section[key])} if section is not None else None  # noqa: S704 - escaped in charts
 
 
 def _shares(matrix: Sequence[Sequence[int]]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from lamina.core.config import Config, Field
 from lamina.core.errors import ConfigError, DtypeError
 from lamina.core.registry import lookup, register
-from lamina.nn import loss_functions
+from lamina.nn import loss_functions  # noqa: F401 (registers the losses)
 from lamina.nn.loss_base import Loss, LossPart, spread, weigh
 
 __all__ = ["CallableLoss", "Loss", "LossPart", "WeightedSum", "create_loss"]

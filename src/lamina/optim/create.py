@@ -16,7 +16,7 @@ from torch import Tensor
 from lamina.core.config import Field
 from lamina.core.errors import ConfigError, nearest
 from lamina.core.registry import lookup, register
-from lamina.optim import ftrl, lars
+from lamina.optim import ftrl, lars  # noqa: F401 (registers them)
 from lamina.optim.options import Groups, OptimizerConfig, parameter_options
 
 __all__ = ["create_optimizer", "parse_optimizer"]

@@ -147,7 +147,7 @@ def saved_split(run: RunFolder) -> dict[str, torch.Tensor] | None:
         return None
     try:
         with safe_open(run.split_file, framework="pt") as file:
-            found = {name.removeprefix("rows."): file.get_tensor(name) for name in file.keys()}
+            found = {name.removeprefix("rows."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise RunError(
             f"The saved split cannot be read: {error}.",

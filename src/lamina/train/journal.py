@@ -48,7 +48,7 @@ class Journal:
             self._file = self._path.open("a", encoding="utf-8")
         self.lines = [json.loads(line) for line in text.splitlines()]
         if self._events is not None:
-            from tensorboardX import SummaryWriter
+            from tensorboardX import SummaryWriter  # noqa: PLC0415 - heavy, and only for runs with events
 
             with storage_errors(self._events):
                 self._writer = SummaryWriter(str(self._events), purge_step=step or None)

@@ -14,7 +14,7 @@ import lamina.models.knn
 import lamina.models.lenet
 import lamina.models.linear
 import lamina.models.mlp
-import lamina.models.perceptron
+import lamina.models.perceptron  # noqa: F401 (registers)
 from lamina.core.errors import ConfigError, ShapeError, UnknownNameError, WeightsError
 from lamina.core.tensorfile import pack_tensors
 from lamina.data.columns import ColumnSpec, DataSpec

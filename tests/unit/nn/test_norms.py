@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-import lamina.nn.dropout
+import lamina.nn.dropout  # noqa: F401 (registers a layer that is no norm)
 from lamina.core.errors import ConfigError, UnknownNameError
 from lamina.nn.norms import ChannelNorm, create_norm
 

@@ -49,11 +49,11 @@ class StoredFile(Protocol):
     """What the bounds depend on: the file's name in messages, its stored size, and how much may come out of it."""
 
     @property
-    def where(self) -> str: ...
+    def where(self) -> str: ...  # noqa: D102
     @property
-    def size(self) -> int: ...
+    def size(self) -> int: ...  # noqa: D102
     @property
-    def max_bytes(self) -> int: ...
+    def max_bytes(self) -> int: ...  # noqa: D102
 
 
 def too_large(where: str, max_bytes: int) -> DataError:

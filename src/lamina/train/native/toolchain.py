@@ -66,7 +66,7 @@ def build(source: str) -> Any:
                 ["-lm"] if platform.libc_ver()[0] != "glibc" or platform.machine() != "x86_64" else ["-lmvec", "-lm"]
             )
             command = [compiler, *_FLAGS, str(folder / "program.cpp"), "-o", str(library), *libraries]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)  # noqa: S603
             if done.returncode != 0:
                 lines = (done.stderr or done.stdout).strip().splitlines()
                 raise NotNativeError(
