@@ -4,7 +4,6 @@ Each is a function of a DataConfig registered as `dataset`; nothing is downloade
 for the text, which is divided by file.
 """
 
-
 from __future__ import annotations
 
 import ast

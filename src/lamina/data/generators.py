@@ -4,7 +4,6 @@ Every number is drawn by `core.draws`, keyed by the generator's seed and the row
 shorter one's draws. Each generator is registered as `dataset` and takes a DataConfig and its own options.
 """
 
-
 from __future__ import annotations
 
 import math

@@ -131,8 +131,8 @@ declare(
     ),
     model={"kind": "sign-cnn"},
     optimizer={"name": "adam", "lr": 1e-3},
-    schedule={"name": "reduce-on-plateau"},
-    training={"epochs": 20, "batch_size": 128},
+    schedule={"name": "one-cycle"},
+    training={"epochs": 40, "batch_size": 32},
 )
 
 declare(

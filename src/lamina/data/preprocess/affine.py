@@ -1,6 +1,5 @@
 """Scale, centre, standardise: one multiply-add per element, neighbours folded into one; also flatten and none."""
 
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -5,7 +5,6 @@ is kept in float64 too and saved; the float32 constants that run in training are
 way, so that a restored step gives the same bits.
 """
 
-
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

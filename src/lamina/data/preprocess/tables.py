@@ -1,6 +1,5 @@
 """Impute and one-hot: what tables need before a network can read them."""
 
-
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

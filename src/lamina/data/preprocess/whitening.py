@@ -1,6 +1,5 @@
 """PCA and ZCA: projections on the principal axes of the training split."""
 
-
 from __future__ import annotations
 
 from collections.abc import Sequence
