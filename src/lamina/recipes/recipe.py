@@ -8,6 +8,7 @@ the registry's index, refuses what cannot work, and says where each value came f
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,7 @@ CHOICES: Final = {
 STEPS: Final = {"preprocess": "preprocessing", "augment": "augmentation"}
 # Fields of models that the data decides where nobody states them; a resolved recipe leaves them open.
 FROM_DATA: Final = frozenset({"in_features", "in_channels", "image_size", "num_classes", "regression"})
+_KEY: Final = re.compile(r"key `([^`]*)`$")
 _ORDER: Final = tuple(Recipe.model_fields)
 
 
@@ -327,11 +329,13 @@ def _beside(data: str, file: Path) -> str:
 
 
 def _normal(values: Mapping[str, Any], *, origin: str, file: str | None) -> dict[str, Any]:
-    """The shorthand `model: mlp` written out; sections that must be mappings are mappings."""
+    """The shorthands `model: mlp` and `preprocess: [scale]` written out; sections that must be mappings are mappings."""
     normal: dict[str, Any] = {}
     for section, value in values.items():
         if section in CHOICES and isinstance(value, str):
             normal[section] = {CHOICES[section][1]: value}
+        elif section in STEPS and isinstance(value, (list, tuple)):
+            normal[section] = [{"name": step} if isinstance(step, str) else step for step in value]
         elif section in ("data", "training") and value is None:
             continue
         elif section in ("data", "training", "task", "model", "optimizer", "schedule") and not isinstance(
@@ -371,7 +375,9 @@ class _Places:
             ),
             None,
         )
-        layer = {"file": self.file or "file", None: "recipe"}.get(found, found)
+        if found is None:  # of nobody: missing where somebody should have said it
+            found = "file" if self.file is not None and "file" in self.origins.values() else "recipe"
+        layer = self.file if found == "file" and self.file is not None else found
         return f"{layer}, key `{key}`"
 
     def named(self) -> _Named:
@@ -388,8 +394,8 @@ class _Named:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, LaminaError):
-            key = error.where.removeprefix("key `").removesuffix("`")
-            error.where = self.places.of(key)
+            key = _KEY.search(error.where)
+            error.where = self.places.of(key.group(1) if key is not None else error.where)
 
 
 def _chosen(section: str, kind: str, key: str, values: Mapping[str, Any], place: _Places) -> registry.Entry:
@@ -412,8 +418,8 @@ def _chosen(section: str, kind: str, key: str, values: Mapping[str, Any], place:
 _NOTHING: Final[dict[str, Any]] = {"properties": {}, "additionalProperties": False}
 
 
-def _step(section: str, kind: str, step: Any, place: _Places) -> dict[str, Any]:
-    values = {"name": step} if isinstance(step, str) else dict(step) if isinstance(step, Mapping) else {"name": step}
+def _step(section: str, kind: str, step: Mapping[str, Any], place: _Places) -> dict[str, Any]:
+    values = dict(step)
     _chosen(section, kind, "name", values, place)
     return values
 
