@@ -19,7 +19,7 @@ from types import FrameType, ModuleType
 from typing import Any, Final
 
 from lamina.cli.output import SCHEMA, Output, paint, render_json
-from lamina.cli.parser import Parser, split_command
+from lamina.cli.parser import Parser, split_command, whole_number
 from lamina.core.errors import LaminaError, UsageError, nearest
 from lamina.core.files import storage_error
 
@@ -100,6 +100,7 @@ def _dispatch(words: list[str]) -> int:
     parser = make_parser(command)
     options = parser.parse(rest)
     options.argv = words
+    options.threads = whole_number(options.threads, option="--threads")
     output = Output(json_wanted=options.json, quiet=options.quiet)
     return int(command.run(options, output))
 

@@ -55,11 +55,8 @@ def run_of(word: str) -> RunFolder | None:
     return None
 
 
-def use_threads(text: str | None) -> None:
+def use_threads(number: int | None) -> None:
     """Set the number of threads where one was given."""
-    from lamina.cli.parser import whole_number
-
-    number = whole_number(text, option="--threads")
     if number is not None:
         from lamina.core import devices
 

@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from lamina.cli.output import Output
-from lamina.cli.parser import Parser, whole_number
+from lamina.cli.parser import Parser
 from lamina.core.errors import LaminaError, UsageError
 from lamina.core.registry import names
 
@@ -41,7 +41,6 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> int:
     """Train, and say what came of it."""
-    threads = whole_number(options.threads, option="--threads")
     if options.resume is not None:
         _refuse_with_resume(options)
         folder, resume = _open(options.resume), True
@@ -53,7 +52,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
     output.note(f"run: {folder.path}")
     from_here = f"lamina train --resume {shlex.quote(str(folder.path))}"
     try:
-        _train(folder, options, output, threads=threads, resume=resume)
+        _train(folder, options, output, resume=resume)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"`{from_here}` starts it again.") from None
     except LaminaError as error:
@@ -135,9 +134,7 @@ def _create_chosen(given: dict[str, Any], command: list[str], output: Output) ->
     return folder
 
 
-def _train(
-    folder: RunFolder, options: argparse.Namespace, output: Output, *, threads: int | None, resume: bool
-) -> None:
+def _train(folder: RunFolder, options: argparse.Namespace, output: Output, *, resume: bool) -> None:
     from lamina.recipes.session import train_run
     from lamina.train.progress import LiveProgress
 
@@ -145,7 +142,7 @@ def _train(
         folder,
         resume=resume,
         device=options.device,
-        threads=threads,
+        threads=options.threads,
         callbacks=() if output.quiet else (LiveProgress(),),
         listener=output,
     )

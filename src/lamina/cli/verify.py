@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamina.cli.output import Output
-from lamina.cli.parser import Parser, whole_number
+from lamina.cli.parser import Parser
 
 if TYPE_CHECKING:
     from lamina.train.trainer import Trainer
@@ -23,7 +23,6 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> int:
     """Replay and compare; exit status 1 where something differs."""
-    threads = whole_number(options.threads, option="--threads")
     from lamina.core.run import RunFolder
 
     folder = RunFolder.open(options.run)
@@ -31,7 +30,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
     from lamina.train.verify import verify_resume
 
     def make_trainer(path: Path) -> Trainer:
-        return job_of_run(folder, device=options.device, threads=threads).trainer(path)
+        return job_of_run(folder, device=options.device, threads=options.threads).trainer(path)
 
     output.note("replaying between checkpoints …")
     replay = verify_resume(folder.path, make_trainer)

@@ -110,9 +110,9 @@ declare(
     task=_CLASSIFY,
     preprocess=_STANDARDISE,
     model={"kind": "lenet5"},
-    optimizer={"name": "adam", "lr": 2e-3},
+    optimizer={"name": "adam", "lr": 3e-3},
     schedule={"name": "one-cycle"},
-    training={"epochs": 10, "batch_size": 128},
+    training={"epochs": 12, "batch_size": 128},
 )
 
 declare(

@@ -131,8 +131,9 @@ def declare(module: str, name: str, summary: str, *, source: str = "", example: 
         example: A command; default: training it.
         values: Sections of the Recipe; `extends="other"` builds on another recipe.
     """
-    bare = values.get("data", {}).get("path") is not None or "needs" not in values
-    command = f"lamina train {name}" if bare else f"lamina train {name} --data PATH"
+    inherited = known_values(values["extends"]) if "extends" in values else {}
+    has_data = {**inherited.get("data", {}), **values.get("data", {})}.get("path") is not None
+    command = f"lamina train {name}" if has_data else f"lamina train {name} --data PATH"
     registry.register("recipe", name, summary=summary, source=source, example=example or command, values=values)(
         Description(name, values, module=module)
     )
@@ -216,8 +217,10 @@ def resolve_layers(layers: Sequence[tuple[str, Mapping[str, Any]]], *, file: str
     Raises:
         ConfigError, UnknownNameError: See `resolve`.
     """
+    defaults: dict[str, Any] = Recipe.default_values()
+    base = {section: defaults[section] for section in CHOICES if defaults.get(section)}
     normal = [(origin, _normal(values, origin=origin, file=file)) for origin, values in layers]
-    merged, origins = merge(normal, choices=CHOICES)
+    merged, origins = merge([("default", base), *normal], choices=CHOICES)
     place = _Places(origins, file)
     for section in ("task", "model"):
         if not merged.get(section):
@@ -231,9 +234,8 @@ def resolve_layers(layers: Sequence[tuple[str, Mapping[str, Any]]], *, file: str
     schema = Recipe.json_schema()
     with place.named():
         check_values(merged, schema, where="")
-    defaults: dict[str, Any] = Recipe.default_values()
     for section, (kind, key) in CHOICES.items():
-        values = merged.get(section, defaults.get(section))
+        values = merged.get(section)
         if values:
             entry = _chosen(section, kind, key, values, place)
             defaults[section] = {key: entry.name, **_fill(entry)}

@@ -45,7 +45,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 def test_common_options_stand_anywhere(command: types.ModuleType, words: list[str]) -> None:
     assert main(words) == 0
     options = command.seen[0]
-    assert (options.words, options.json, options.threads, options.device) == (["a", "b=1"], True, "2", "cpu")
+    assert (options.words, options.json, options.threads, options.device) == (["a", "b=1"], True, 2, "cpu")
     assert (options.quiet, options.debug) == (False, False)
 
 
