@@ -76,7 +76,7 @@ def split_data(data: Data, config: DataConfig, *, seed: int) -> Data:
     notes = list(data.notes)
     if config.limit is not None and config.limit < len(chosen["train"]):
         train = chosen["train"]
-        order = stratified_order(pool.labels(train), draws.stream_key(seed, "split", "limit"))
+        order = stratified_order(pool.labels(train), draws.stream_key(seed, "split", "limit"), num_rows=len(train))
         chosen["train"] = train[order[: config.limit].sort().values]
         notes.append(
             f"Training uses {config.limit} of {len(train)} rows (data.limit), drawn by seed {seed}, stratified by class."

@@ -181,6 +181,7 @@ def _fitting_size(recipe: Recipe, module: nn.Module, data: Data) -> Recipe:
         return recipe
     if any(step.get("name") == "resize" for step in recipe.preprocess):
         return recipe
+    data.notes.append(f"Images are resized from {tuple(image.shape[1:])} to {wanted}, for which the network was built.")
     size = {"name": "resize", "size": list(wanted)}
     steps = recipe.preprocess or ({"name": "scale"},)
-    return recipe.model_copy(update={"preprocess": (*steps, size)})
+    return recipe.model_copy(update={"preprocess": (size, *steps)})
