@@ -35,6 +35,8 @@ from lamina.train.native.tracing import trace
 __all__ = ["CompiledExecutor", "refuse"]
 
 _ALIGN = 64
+_REHEARSAL = 3  # steps
+_CLOSE = 1e-3  # of float32 losses after so many steps
 
 
 class _TracedContext(Context):
@@ -75,6 +77,9 @@ def refuse(tools: StepTools) -> str | None:
         return "the precision is bf16"
     if tools.accumulation != 1:
         return "gradients are accumulated"
+    norms = [module for module in tools.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if any(p is not None and not p.requires_grad for norm in norms for p in (norm.weight, norm.bias)):
+        return "a batch norm is frozen"  # its statistics stand still, which the step is not traced with
     if type(tools.feed).batch is not Feed.batch or type(tools.feed.columns).batch is not Columns.batch:
         return "batches are not gathered by row from memory"
     if tools.feed.batch_size > tools.feed.columns.num_rows:
@@ -95,7 +100,7 @@ class CompiledExecutor:
     """Runs segments of full batches natively.
 
     Args:
-        tools: Model, updates, optimizers, feed. Preconditions: `refuse(tools)` is None, the model is in training mode.
+        tools: Model, updates, optimizers, feed. The step is traced with the model in training mode.
         optimizer_values: The optimizer section of the one update.
 
     Raises:
@@ -128,14 +133,20 @@ class CompiledExecutor:
         self._output_names: list[str] = []
         self._constants: list[Tensor] = []
         self._checked_rows: Tensor | None = None
-        self._program, source = self._lower()
-        self._outputs = [(name, buffer.dtype) for name, buffer in self._program.outputs.items()]
-        size = arena_bytes(self._program)[2]
-        self._arena = torch.empty(size + _ALIGN, dtype=torch.uint8)
-        self._arena_at = -(-self._arena.data_ptr() // _ALIGN) * _ALIGN
+        modes = {module: module.training for module in tools.model.modules()}
+        tools.model.train()
+        try:
+            self._program, source = self._lower()
+            self._outputs = [(name, buffer.dtype) for name, buffer in self._program.outputs.items()]
+            self._arena = torch.empty(arena_bytes(self._program)[2] + _ALIGN, dtype=torch.uint8)
+            self._arena_at = -(-self._arena.data_ptr() // _ALIGN) * _ALIGN
+            self._function = build(source)
+            self._rehearse()
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
         self._bound: list[Tensor] = []
         self._table: Any = None
-        self._function = build(source)
 
     # --- running ---
 
@@ -256,15 +267,55 @@ class CompiledExecutor:
             slots += [(_Slot("average", n), a) for n, a in self.tools.average.averages.items()]
         return slots + [(_Slot("carried", n), value) for n, value in self.tools.state.items()]
 
+    def _rehearse(self) -> None:
+        """Run some steps natively and as plain torch, on copies: a compiler's fault must not become a network's.
+
+        The losses are compared, not the weights: a gradient of pure rounding noise, which an optimizer may blow up to a
+        full step, moves no loss.
+        """
+        size, num_rows = self.tools.feed.batch_size, self.tools.feed.columns.num_rows
+        fixed = [*self._fixed.values(), *self._columns.values()]
+        per_step = [
+            torch.arange(_REHEARSAL * size) % num_rows,
+            torch.arange(_REHEARSAL),
+            torch.full((_REHEARSAL,), 0.1, dtype=torch.float64),
+        ]
+        if self.tools.average is not None:
+            per_step.append(torch.full((_REHEARSAL,), 0.5, dtype=torch.float64))
+        mine = [tensor.detach().contiguous().clone() for tensor in self._starting()]
+        theirs = [tensor.clone() for tensor in mine]
+        logged = [torch.empty(_REHEARSAL, dtype=dtype) for _, dtype in self._outputs]
+        pointers = [tensor.data_ptr() for tensor in (*mine, *fixed, *per_step, *self._constants, *logged)]
+        fault = ctypes.c_int64(0)
+        table = (ctypes.c_void_p * len(pointers))(*pointers)
+        done = self._function(table, self._arena_at, _REHEARSAL, ctypes.byref(fault))
+        for step in range(done):
+            now = [
+                tensor[step * size : (step + 1) * size] if at == 0 else tensor[step]
+                for at, tensor in enumerate(per_step)
+            ]
+            results = self._step(*theirs, *fixed, *now)
+            theirs, expected = results[: len(mine)], results[len(mine) :]
+            for values, value in zip(logged, expected, strict=True):
+                near = torch.isclose(values[step].double(), value.double(), rtol=_CLOSE, atol=_CLOSE, equal_nan=True)
+                if not bool(near):
+                    raise NotNativeError(
+                        f"the compiled step gave {float(values[step])} where torch gave {float(value)}"
+                    )
+
     # --- tracing and lowering ---
 
-    def _lower(self) -> tuple[Program, str]:
-        carried = [
+    def _starting(self) -> list[Tensor]:
+        """The carried tensors as an optimizer that has not stepped has them."""
+        return [
             self._rules[slot.name].init(owner)[slot.key] if slot.group == "state" else owner.detach()
             for slot, owner in self._slots
         ]
+
+    def _lower(self) -> tuple[Program, str]:
         carried = [
-            t.contiguous() if slot.group == "carried" else t for t, (slot, _) in zip(carried, self._slots, strict=True)
+            tensor.contiguous() if slot.group == "carried" else tensor
+            for tensor, (slot, _) in zip(self._starting(), self._slots, strict=True)
         ]
         feed = self.tools.feed
         fixed = [*self._fixed.values(), *self._columns.values()]

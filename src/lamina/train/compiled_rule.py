@@ -95,13 +95,8 @@ def _unprofitable(tools: StepTools, num_steps: int) -> str | None:
 
 def _attempt(tools: StepTools, values: Mapping[str, Any]) -> str | None:
     """Build the program; the executor made next finds it ready (toolchain.build remembers the last one)."""
-    was_training = {module: module.training for module in tools.model.modules()}
-    tools.model.train()
     try:
         CompiledExecutor(tools, optimizer_values=values)
     except NotNativeError as error:
         return str(error)
-    finally:
-        for module, mode in was_training.items():
-            module.training = mode
     return None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lamina.core.errors import ConfigError, NonFiniteError
 from lamina.tasks.base import DirectUpdate, Losses
+from lamina.train import compiled as compiled_module
 from lamina.train import compiled_rule
 from lamina.train.compiled import CompiledExecutor
 from lamina.train.compiled_rule import choose_executor, shortest_run
@@ -19,6 +20,7 @@ from lamina.train.config import TrainingConfig
 from lamina.train.eager import EagerExecutor
 from lamina.train.native import toolchain
 from lamina.train.native.nodes import NotNativeError
+from lamina.train.native.source import write_program
 from lamina.train.native.toolchain import build, find_compiler
 from unit.train.compiled_case import assert_same_bits, cross_entropy, dense, everything, make_tools, segment
 
@@ -240,6 +242,10 @@ def _looks_at_the_epoch(tools: Any) -> None:
     tools.updates[0].loss = loss
 
 
+def _frozen_norm(tools: Any) -> None:
+    tools.model.add_module("norm", nn.BatchNorm1d(4).requires_grad_(False))
+
+
 def _convolution(tools: Any) -> None:
     convolution = nn.Conv1d(1, 1, 3, padding=1)
     tools.updates[0].loss = lambda batch, ctx, state: (
@@ -262,6 +268,7 @@ def _convolution(tools: Any) -> None:
         (_reads_back, "cannot be traced"),
         (_looks_at_the_epoch, "epoch"),
         (_convolution, "convolution"),
+        (_frozen_norm, "batch norm is frozen"),
     ],
 )
 def test_what_cannot_be_compiled_runs_eagerly_and_says_why(change: Any, reason: str):
@@ -311,3 +318,12 @@ def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         '#include <cstdint>\nextern "C" int64_t lamina_run(void**, unsigned char*, int64_t n, int64_t*) { return n; }'
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        compiled_module, "write_program", lambda *a, **k: write_program(*a, **k).replace("= expf(", "= 1.01f * expf(")
+    )
+    choice = choose(make_tools(ADAMW))
+    assert choice.value == "eager"
+    assert "where torch gave" in choice.reason

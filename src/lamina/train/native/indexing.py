@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,46 +9,43 @@ import torch
 
 from lamina.train.native.nodes import Constant, Gathered, Iota, Lookup, Node, NotNativeError, Stored, remap
 from lamina.train.native.program import literal
-from lamina.train.native.rule import Call, rule
-
-_aten = torch.ops.aten
-_prims = torch.ops.prims
+from lamina.train.native.rule import Call, operation, rule
 
 
-@rule(_aten.full.default)
+@rule("full.default")
 def _full(call: Call, size: Sequence[int], value: Any, **_: Any) -> Node:
     if isinstance(value, Node):
         return call.builder.spread(call.builder.cast(value, call.dtype), size)
     return Constant(tuple(size), call.dtype, value)
 
 
-@rule(_aten.full_like.default)
+@rule("full_like.default")
 def _full_like(call: Call, x: Node, value: Any, **_: Any) -> Node:
     return Constant(x.shape, call.dtype, value)
 
 
-@rule(_aten.scalar_tensor.default)
+@rule("scalar_tensor.default")
 def _scalar_tensor(call: Call, value: Any, **_: Any) -> Node:
     return Constant((), call.dtype, value)
 
 
-@rule(_aten.zeros.default, _aten.zeros_like.default, _aten.new_zeros.default)
+@rule("zeros.default", "zeros_like.default", "new_zeros.default")
 def _zeros(call: Call, *_: Any, **__: Any) -> Node:
     return Constant(call.shape, call.dtype, 0)
 
 
-@rule(_aten.ones.default, _aten.ones_like.default, _aten.new_ones.default)
+@rule("ones.default", "ones_like.default", "new_ones.default")
 def _ones(call: Call, *_: Any, **__: Any) -> Node:
     return Constant(call.shape, call.dtype, 1)
 
 
-@rule(_aten.arange.default, _aten.arange.start, _aten.arange.start_step)
+@rule("arange.default", "arange.start", "arange.start_step")
 def _arange(call: Call, *bounds: Any, **_: Any) -> Node:
     start, step = (bounds[0] if len(bounds) > 1 else 0), (bounds[2] if len(bounds) > 2 else 1)
     return Iota(call.shape, call.dtype, start, step)
 
 
-@rule(_prims.iota.default)
+@rule("prims::iota.default")
 def _iota(call: Call, length: int, *, start: int, step: int, **_: Any) -> Node:
     return Iota((length,), call.dtype, start, step)
 
@@ -57,12 +53,12 @@ def _iota(call: Call, length: int, *, start: int, step: int, **_: Any) -> Node:
 # --- views ---------------------------------------------------------------------------------------------------------------
 
 
-@rule(_aten.view.default, _aten._unsafe_view.default, _aten.reshape.default)
+@rule("view.default", "_unsafe_view.default", "reshape.default")
 def _view(call: Call, x: Node, _shape: Sequence[int]) -> Node:
     return call.builder.view(x, call.shape)
 
 
-@rule(_aten.permute.default)
+@rule("permute.default")
 def _permute(_call: Call, x: Node, dims: Sequence[int]) -> Node:
     rank = len(x.shape)
     order = [d % rank for d in dims]
@@ -70,24 +66,24 @@ def _permute(_call: Call, x: Node, dims: Sequence[int]) -> Node:
     return remap(x, [x.shape[d] for d in order], [0] * rank, matrix)
 
 
-@rule(_aten.transpose.int)
+@rule("transpose.int")
 def _transpose(call: Call, x: Node, first: int, second: int) -> Node:
     order = list(range(len(x.shape)))
     order[first], order[second] = order[second], order[first]
     return _permute(call, x, order)
 
 
-@rule(_aten.t.default)
+@rule("t.default")
 def _t(call: Call, x: Node) -> Node:
     return x if len(x.shape) < 2 else _permute(call, x, [1, 0])
 
 
-@rule(_aten.expand.default)
+@rule("expand.default")
 def _expand(call: Call, x: Node, _shape: Sequence[int], **__: Any) -> Node:
     return call.builder.spread(x, call.shape)
 
 
-@rule(_aten.unsqueeze.default, _aten.squeeze.dims, _aten.squeeze.dim, _aten.squeeze.default)
+@rule("unsqueeze.default", "squeeze.dims", "squeeze.dim", "squeeze.default")
 def _squeeze(call: Call, x: Node, *_: Any) -> Node:
     return _unit_dimensions(x, call.shape)
 
@@ -102,7 +98,7 @@ def _unit_dimensions(x: Node, shape: tuple[int, ...]) -> Node:
     return remap(x, shape, [0] * len(x.shape), matrix)
 
 
-@rule(_aten.slice.Tensor)
+@rule("slice.Tensor")
 def _slice(call: Call, x: Node, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Node:
     rank = len(x.shape)
     dim %= rank
@@ -112,7 +108,7 @@ def _slice(call: Call, x: Node, dim: int = 0, start: int | None = None, end: int
     return remap(x, call.shape, starts, matrix)
 
 
-@rule(_aten.select.int)
+@rule("select.int")
 def _select(call: Call, x: Node, dim: int, index: int) -> Node:
     rank = len(x.shape)
     dim %= rank
@@ -123,7 +119,7 @@ def _select(call: Call, x: Node, dim: int, index: int) -> Node:
     return remap(x, call.shape, starts, matrix)
 
 
-@rule(_aten.unbind.int)
+@rule("unbind.int")
 def _unbind(_call: Call, x: Node, dim: int = 0) -> list[Node]:
     rank = len(x.shape)
     dim %= rank
@@ -133,7 +129,7 @@ def _unbind(_call: Call, x: Node, dim: int = 0) -> list[Node]:
     return [remap(x, shape, [i if d == dim else 0 for d in range(rank)], matrix) for i in range(x.shape[dim])]
 
 
-@rule(_aten.split_with_sizes.default, _aten.split.Tensor)
+@rule("split_with_sizes.default", "split.Tensor")
 def _split(_call: Call, x: Node, sizes: Any, dim: int = 0) -> list[Node]:
     rank = len(x.shape)
     dim %= rank
@@ -150,7 +146,7 @@ def _split(_call: Call, x: Node, sizes: Any, dim: int = 0) -> list[Node]:
     return pieces
 
 
-@rule(_aten.flip.default)
+@rule("flip.default")
 def _flip(_call: Call, x: Node, dims: Sequence[int]) -> Node:
     rank = len(x.shape)
     turned = {d % rank for d in dims}
@@ -159,18 +155,13 @@ def _flip(_call: Call, x: Node, dims: Sequence[int]) -> Node:
     return remap(x, x.shape, starts, matrix)
 
 
-@rule(operator.getitem)
-def _getitem(_call: Call, items: Any, which: int) -> Any:  # handled in _apply; listed so that it counts as known
-    return items[which]
-
-
-@rule(_aten.cat.default)
+@rule("cat.default")
 def _cat(call: Call, tensors: Sequence[Node], dim: int = 0) -> Node:
     pieces = [call.builder.cast(t, call.dtype) for t in tensors if t.shape != (0,)]
     return call.builder.concatenate(pieces, dim % len(call.shape))
 
 
-@rule(_aten.slice_scatter.default)
+@rule("slice_scatter.default")
 def _slice_scatter(
     call: Call, x: Node, source: Node, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Node:
@@ -183,7 +174,7 @@ def _slice_scatter(
     )
 
 
-@rule(_aten.select_scatter.default)
+@rule("select_scatter.default")
 def _select_scatter(call: Call, x: Node, source: Node, dim: int, index: int) -> Node:
     rank = len(x.shape)
     dim %= rank
@@ -191,7 +182,7 @@ def _select_scatter(call: Call, x: Node, source: Node, dim: int, index: int) -> 
     return call.builder.overwrite(x, part, [index % x.shape[dim] if d == dim else 0 for d in range(rank)], [1] * rank)
 
 
-@rule(_aten.constant_pad_nd.default)
+@rule("constant_pad_nd.default")
 def _pad(call: Call, x: Node, pad: Sequence[int], value: float = 0) -> Node:
     rank = len(x.shape)
     starts = [0] * rank
@@ -206,7 +197,7 @@ def _pad(call: Call, x: Node, pad: Sequence[int], value: float = 0) -> Node:
 # --- lookups -------------------------------------------------------------------------------------------------------------
 
 
-@rule(_aten.index_select.default)
+@rule("index_select.default")
 def _index_select(call: Call, x: Node, dim: int, index: Node) -> Node:
     rank = len(x.shape)
     dim %= rank
@@ -215,14 +206,14 @@ def _index_select(call: Call, x: Node, dim: int, index: Node) -> Node:
     return Gathered(call.shape, x.dtype, _readable(call, x), (lookup,), {d: d for d in range(rank) if d != dim})
 
 
-@rule(_aten.embedding.default)
+@rule("embedding.default")
 def _embedding(call: Call, table: Node, index: Node, *_: Any) -> Node:
     depth = len(index.shape)
     lookup = Lookup(0, index, tuple(range(depth)))
     return Gathered(call.shape, table.dtype, _readable(call, table), (lookup,), {1: depth})
 
 
-@rule(_aten.gather.default)
+@rule("gather.default")
 def _gather(call: Call, x: Node, dim: int, index: Node, **_: Any) -> Node:
     rank = len(x.shape)
     dim %= rank
@@ -255,13 +246,13 @@ def _lookups(x: Node, indices: Sequence[Node | None]) -> tuple[list[Lookup], dic
     return lookups, axes, depth
 
 
-@rule(_aten.index.Tensor)
+@rule("index.Tensor")
 def _index(call: Call, x: Node, indices: Sequence[Node | None]) -> Node:
     lookups, axes, _ = _lookups(x, indices)
     return Gathered(call.shape, x.dtype, _readable(call, x), tuple(lookups), axes)
 
 
-@rule(_aten.index_put.default, _aten._unsafe_index_put.default)
+@rule("index_put.default", "_unsafe_index_put.default")
 def _index_put(call: Call, x: Node, indices: Sequence[Node | None], values: Node, accumulate: bool = False) -> Node:
     lookups, axes, depth = _lookups(x, indices)
     if not accumulate and any(len(lookup.index.shape) for lookup in lookups):
@@ -292,12 +283,12 @@ def _hits(call: Call, x: Node, dim: int, index: Node) -> Node:
     )
 
 
-@rule(_aten.scatter.value, _aten.scatter.src, _aten.scatter_add.default)
+@rule("scatter.value", "scatter.src", "scatter_add.default")
 def _scatter(call: Call, x: Node, dim: int, index: Node, value: Any) -> Node:
     rank = len(x.shape)
     dim %= rank
     builder = call.builder
-    adds = call.node.target is _aten.scatter_add.default
+    adds = call.node.target is operation("scatter_add.default")
     source = value if isinstance(value, Node) else Constant(index.shape, x.dtype, value)
     if _one_place_per_row(x, dim, index) and source.shape == index.shape:
         hits = _hits(call, x, dim, index)

@@ -6,17 +6,15 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from lamina.train.native import indexing, pointwise, reductions
 from lamina.train.native.nodes import Gathered, Node, NotNativeError, Pointwise, Remap
 from lamina.train.native.program import Builder
-from lamina.train.native.rule import RULES, Call
+from lamina.train.native.rule import RULES, Call, operation
 
 __all__ = ["lower"]
 
-_aten = torch.ops.aten
 _RULE_MODULES = (indexing, pointwise, reductions)  # importing them declares the rules
 
 
@@ -53,11 +51,11 @@ def lower(
 
 
 def _apply(builder: Builder, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+    if node.target is operator.getitem:
+        return values[node.args[0]][node.args[1]]  # type: ignore[index]
     rule = RULES.get(node.target)
     if rule is None:
         raise NotNativeError(f"the operation {node.target} has no native form")
-    if node.target is operator.getitem:
-        return values[node.args[0]][node.args[1]]  # type: ignore[index]
     args = fx.node.map_arg(node.args, lambda item: values[item])
     kwargs = fx.node.map_arg(node.kwargs, lambda item: values[item])
     result = rule(Call(builder, node), *args, **kwargs)
@@ -72,23 +70,26 @@ def _apply(builder: Builder, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
 
 
 _VIEWS = {
-    _aten.view.default,
-    _aten._unsafe_view.default,
-    _aten.reshape.default,
-    _aten.permute.default,
-    _aten.t.default,
-    _aten.transpose.int,
-    _aten.expand.default,
-    _aten.unsqueeze.default,
-    _aten.squeeze.dims,
-    _aten.squeeze.dim,
-    _aten.squeeze.default,
-    _aten.slice.Tensor,
-    _aten.select.int,
-    _aten.detach.default,
-    _aten.alias.default,
-    _aten.clone.default,
-    _aten.lift_fresh_copy.default,
+    operation(name)
+    for name in (
+        "view.default",
+        "_unsafe_view.default",
+        "reshape.default",
+        "permute.default",
+        "t.default",
+        "transpose.int",
+        "expand.default",
+        "unsqueeze.default",
+        "squeeze.dims",
+        "squeeze.dim",
+        "squeeze.default",
+        "slice.Tensor",
+        "select.int",
+        "detach.default",
+        "alias.default",
+        "clone.default",
+        "lift_fresh_copy.default",
+    )
 }
 
 

@@ -9,10 +9,7 @@ import torch
 
 from lamina.train.native.nodes import Constant, Node, NotNativeError, c_type
 from lamina.train.native.program import literal
-from lamina.train.native.rule import RULES, Call, rule
-
-_aten = torch.ops.aten
-_prims = torch.ops.prims
+from lamina.train.native.rule import Call, rule
 
 
 def _f(dtype: torch.dtype) -> str:
@@ -25,7 +22,7 @@ def _unary(name: str, text: str, cost: int = 1) -> None:
     def unary_rule(call: Call, x: Node) -> Node:
         return call.point([x], lambda a: text.format(a, f=_f(call.dtype), T=c_type(call.dtype)), cost=cost)
 
-    RULES[getattr(_aten, name).default] = unary_rule
+    rule(f"{name}.default")(unary_rule)
 
 
 for _name, _text, _cost in (
@@ -53,29 +50,29 @@ for _name, _text, _cost in (
     _unary(_name, _text, _cost)
 
 
-@rule(_aten.abs.default)
+@rule("abs.default")
 def _abs(call: Call, x: Node) -> Node:
     if call.dtype.is_floating_point:
         return call.point([x], lambda a: f"std::fabs({a})")
     return call.point([x], lambda a: f"({a} < 0 ? -{a} : {a})")
 
 
-@rule(_aten.logical_not.default)
+@rule("logical_not.default")
 def _logical_not(call: Call, x: Node) -> Node:
     return call.point([x], lambda a: f"!{a}", dtype=torch.bool)
 
 
-@rule(_aten.bitwise_not.default)
+@rule("bitwise_not.default")
 def _bitwise_not(call: Call, x: Node) -> Node:
     return call.point([x], lambda a: f"{'!' if call.dtype == torch.bool else '~'}{a}")
 
 
-@rule(_aten.isnan.default)
+@rule("isnan.default")
 def _isnan(call: Call, x: Node) -> Node:
     return call.point([x], lambda a: f"({a} != {a})", dtype=torch.bool, inner=x.dtype)
 
 
-@rule(_aten.isinf.default)
+@rule("isinf.default")
 def _isinf(call: Call, x: Node) -> Node:
     if not x.dtype.is_floating_point:
         return Constant(x.shape, torch.bool, False)
@@ -84,38 +81,38 @@ def _isinf(call: Call, x: Node) -> Node:
     )
 
 
-@rule(_aten.add.Tensor, _aten.add.Scalar)
+@rule("add.Tensor", "add.Scalar")
 def _add(call: Call, a: Any, b: Any, *, alpha: float = 1) -> Node:
     if alpha == 1:
         return call.point([a, b], lambda x, y: f"{x} + {y}")
     return call.point([a, b], lambda x, y: f"{x} + {literal(alpha, call.dtype)} * {y}", cost=2)
 
 
-@rule(_aten.sub.Tensor, _aten.sub.Scalar)
+@rule("sub.Tensor", "sub.Scalar")
 def _sub(call: Call, a: Any, b: Any, *, alpha: float = 1) -> Node:
     if alpha == 1:
         return call.point([a, b], lambda x, y: f"{x} - {y}")
     return call.point([a, b], lambda x, y: f"{x} - {literal(alpha, call.dtype)} * {y}", cost=2)
 
 
-@rule(_aten.rsub.Tensor, _aten.rsub.Scalar)
+@rule("rsub.Tensor", "rsub.Scalar")
 def _rsub(call: Call, a: Any, b: Any, alpha: float = 1) -> Node:
     return call.point([a, b], lambda x, y: f"{y} - {literal(alpha, call.dtype)} * {x}")
 
 
-@rule(_aten.mul.Tensor, _aten.mul.Scalar)
+@rule("mul.Tensor", "mul.Scalar")
 def _mul(call: Call, a: Any, b: Any) -> Node:
     if call.dtype == torch.bool:
         return call.point([a, b], lambda x, y: f"({x} && {y})")
     return call.point([a, b], lambda x, y: f"{x} * {y}")
 
 
-@rule(_aten.div.Tensor, _aten.div.Scalar)
+@rule("div.Tensor", "div.Scalar")
 def _div(call: Call, a: Any, b: Any) -> Node:
     return call.point([a, b], lambda x, y: f"{x} / {y}", cost=8)
 
 
-@rule(_aten.div.Tensor_mode, _aten.div.Scalar_mode)
+@rule("div.Tensor_mode", "div.Scalar_mode")
 def _div_mode(call: Call, a: Any, b: Any, *, rounding_mode: str | None = None) -> Node:
     kind = c_type(call.dtype)
     if rounding_mode == "floor":
@@ -127,17 +124,24 @@ def _div_mode(call: Call, a: Any, b: Any, *, rounding_mode: str | None = None) -
     raise NotNativeError("it divides integers with truncation")
 
 
-@rule(_aten.floor_divide.default)
+@rule("floor_divide.default")
 def _floor_divide(call: Call, a: Any, b: Any) -> Node:
     return _div_mode(call, a, b, rounding_mode="floor")
 
 
-@rule(_aten.remainder.Tensor, _aten.remainder.Scalar)
+@rule("remainder.Tensor", "remainder.Scalar")
 def _remainder(call: Call, a: Any, b: Any) -> Node:
     return call.point([a, b], lambda x, y: f"floor_mod<{c_type(call.dtype)}>({x}, {y})", cost=12)
 
 
-@rule(_aten.pow.Tensor_Scalar, _aten.pow.Tensor_Tensor, _aten.pow.Scalar)
+@rule("fmod.Tensor", "fmod.Scalar")
+def _fmod(call: Call, a: Any, b: Any) -> Node:
+    if call.dtype.is_floating_point:
+        return call.point([a, b], lambda x, y: f"std::fmod({x}, {y})", cost=12)
+    return call.point([a, b], lambda x, y: f"({y} == 0 ? {y} : {x} % {y})", cost=12)
+
+
+@rule("pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar")
 def _pow(call: Call, base: Any, exponent: Any) -> Node:
     kind = c_type(call.dtype)
     known = exponent.value if isinstance(exponent, Constant) else exponent
@@ -159,22 +163,22 @@ def _pow(call: Call, base: Any, exponent: Any) -> Node:
     return call.point([base, exponent], lambda x, y: f"({kind})std::pow({x}, {y})", cost=40)
 
 
-@rule(_aten.atan2.default)
+@rule("atan2.default")
 def _atan2(call: Call, a: Any, b: Any) -> Node:
     return call.point([a, b], lambda x, y: f"std::atan2({x}, {y})", cost=40)
 
 
-@rule(_aten.maximum.default, _aten.clamp_min.default, _aten.clamp_min.Tensor)
+@rule("maximum.default", "clamp_min.default", "clamp_min.Tensor")
 def _maximum(call: Call, a: Any, b: Any) -> Node:
     return call.point([a, b], lambda x, y: f"larger<{c_type(call.dtype)}>({x}, {y})")
 
 
-@rule(_aten.minimum.default, _aten.clamp_max.default, _aten.clamp_max.Tensor)
+@rule("minimum.default", "clamp_max.default", "clamp_max.Tensor")
 def _minimum(call: Call, a: Any, b: Any) -> Node:
     return call.point([a, b], lambda x, y: f"smaller<{c_type(call.dtype)}>({x}, {y})")
 
 
-@rule(_aten.clamp.default, _aten.clamp.Tensor, _aten.hardtanh.default)
+@rule("clamp.default", "clamp.Tensor", "hardtanh.default")
 def _clamp(call: Call, x: Node, low: Any = None, high: Any = None) -> Node:
     result: Node = call.builder.cast(x, call.dtype)
     if low is not None:
@@ -187,8 +191,7 @@ def _comparison(name: str, sign: str) -> None:
         inner = call.promoted(a, b)
         return call.point([a, b], lambda x, y: f"({x} {sign} {y})", dtype=torch.bool, inner=inner)
 
-    for overload in ("Tensor", "Scalar"):
-        RULES[getattr(getattr(_aten, name), overload)] = comparison_rule
+    rule(f"{name}.Tensor", f"{name}.Scalar")(comparison_rule)
 
 
 for _name, _text in (("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">=")):
@@ -201,8 +204,7 @@ def _bitwise(name: str, sign: str, logical: str) -> None:
         kind = c_type(call.dtype)
         return call.point([a, b], lambda x, y: f"({kind})({x} {text} {y})")
 
-    for overload in ("Tensor", "Scalar", "Scalar_Tensor"):
-        RULES[getattr(getattr(_aten, name), overload)] = bitwise_rule
+    rule(f"{name}.Tensor", f"{name}.Scalar", f"{name}.Scalar_Tensor")(bitwise_rule)
 
 
 _bitwise("bitwise_and", "&", "&&")
@@ -210,60 +212,65 @@ _bitwise("bitwise_or", "|", "||")
 _bitwise("bitwise_xor", "^", "!=")
 
 
-@rule(_aten.logical_and.default, _aten.logical_or.default, _aten.logical_xor.default)
-def _logical(call: Call, a: Any, b: Any) -> Node:
-    sign = {_aten.logical_and.default: "&&", _aten.logical_or.default: "||", _aten.logical_xor.default: "!="}
-    text = sign[call.node.target]  # type: ignore[index]
-    return call.point([a, b], lambda x, y: f"({x} {text} {y})", dtype=torch.bool)
+def _logical(name: str, sign: str) -> None:
+    def logical_rule(call: Call, a: Any, b: Any) -> Node:
+        return call.point([a, b], lambda x, y: f"({x} {sign} {y})", dtype=torch.bool)
+
+    rule(f"{name}.default")(logical_rule)
+
+
+_logical("logical_and", "&&")
+_logical("logical_or", "||")
+_logical("logical_xor", "!=")
 
 
 @rule(
-    _aten.bitwise_left_shift.Tensor,
-    _aten.bitwise_left_shift.Tensor_Scalar,
-    _aten.__lshift__.Scalar,
-    _aten.__lshift__.Tensor,
+    "bitwise_left_shift.Tensor",
+    "bitwise_left_shift.Tensor_Scalar",
+    "__lshift__.Scalar",
+    "__lshift__.Tensor",
 )
 def _left_shift(call: Call, a: Any, b: Any) -> Node:
     return call.point([a, b], lambda x, y: f"({c_type(call.dtype)})({x} << {y})")
 
 
 @rule(
-    _aten.bitwise_right_shift.Tensor,
-    _aten.bitwise_right_shift.Tensor_Scalar,
-    _aten.__rshift__.Scalar,
-    _aten.__rshift__.Tensor,
+    "bitwise_right_shift.Tensor",
+    "bitwise_right_shift.Tensor_Scalar",
+    "__rshift__.Scalar",
+    "__rshift__.Tensor",
 )
 def _right_shift(call: Call, a: Any, b: Any) -> Node:
     return call.point([a, b], lambda x, y: f"({c_type(call.dtype)})({x} >> {y})")
 
 
-@rule(_aten.where.self, _aten.where.ScalarOther, _aten.where.ScalarSelf, _aten.where.Scalar)
+@rule("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
 def _where(call: Call, condition: Node, a: Any, b: Any) -> Node:
     nodes = [call.builder.cast(condition, torch.bool), call.operand(a, call.dtype), call.operand(b, call.dtype)]
     return call.builder.pointwise("where", call.dtype, nodes, lambda c, x, y: f"({c} ? {x} : {y})")
 
 
-@rule(_aten.masked_fill.Scalar, _aten.masked_fill.Tensor)
+@rule("masked_fill.Scalar", "masked_fill.Tensor")
 def _masked_fill(call: Call, x: Node, mask: Node, value: Any) -> Node:
     return _where(call, mask, value, x)
 
 
-@rule(_aten._to_copy.default, _prims.convert_element_type.default)
+@rule("_to_copy.default", "prims::convert_element_type.default")
 def _to_copy(call: Call, x: Node, *_: Any, **__: Any) -> Node:
     return call.builder.cast(x, call.dtype)
 
 
 @rule(
-    _aten.clone.default,
-    _aten.detach.default,
-    _aten.alias.default,
-    _aten.lift_fresh_copy.default,
-    _aten.contiguous.default,
+    "clone.default",
+    "detach.default",
+    "alias.default",
+    "lift_fresh_copy.default",
+    "contiguous.default",
 )
 def _same(_call: Call, x: Node, **_: Any) -> Node:
     return x
 
 
-@rule(_aten.copy.default)
+@rule("copy.default")
 def _copy(call: Call, x: Node, source: Node, *_: Any) -> Node:
     return call.builder.spread(call.builder.cast(source, x.dtype), x.shape)

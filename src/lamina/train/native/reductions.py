@@ -11,8 +11,6 @@ from lamina.train.native.nodes import Node, NotNativeError
 from lamina.train.native.program import literal
 from lamina.train.native.rule import Call, rule
 
-_aten = torch.ops.aten
-
 
 def _all_dims(x: Node, dims: Any) -> list[int]:
     if dims is None or (isinstance(dims, list | tuple) and not dims):
@@ -20,12 +18,12 @@ def _all_dims(x: Node, dims: Any) -> list[int]:
     return [dims] if isinstance(dims, int) else list(dims)
 
 
-@rule(_aten.sum.dim_IntList, _aten.sum.default)
+@rule("sum.dim_IntList", "sum.default")
 def _sum(call: Call, x: Node, dims: Any = None, keepdim: bool = False, **_: Any) -> Node:
     return call.builder.reduce("sum", call.builder.cast(x, call.dtype), _all_dims(x, dims), keepdim=keepdim)
 
 
-@rule(_aten.mean.dim, _aten.mean.default)
+@rule("mean.dim", "mean.default")
 def _mean(call: Call, x: Node, dims: Any = None, keepdim: bool = False, **_: Any) -> Node:
     chosen = _all_dims(x, dims)
     count = math.prod(x.shape[d] for d in chosen)
@@ -33,44 +31,44 @@ def _mean(call: Call, x: Node, dims: Any = None, keepdim: bool = False, **_: Any
     return call.point([total], lambda a: f"{a} / {literal(count, call.dtype)}", cost=8)
 
 
-@rule(_aten.amax.default)
+@rule("amax.default")
 def _amax(call: Call, x: Node, dims: Any = None, keepdim: bool = False) -> Node:
     return call.builder.reduce("max", x, _all_dims(x, dims), keepdim=keepdim)
 
 
-@rule(_aten.amin.default)
+@rule("amin.default")
 def _amin(call: Call, x: Node, dims: Any = None, keepdim: bool = False) -> Node:
     return call.builder.reduce("min", x, _all_dims(x, dims), keepdim=keepdim)
 
 
-@rule(_aten.max.default)
+@rule("max.default")
 def _max(call: Call, x: Node) -> Node:
     return call.builder.reduce("max", x, _all_dims(x, None), keepdim=False)
 
 
-@rule(_aten.any.default, _aten.any.dim, _aten.any.dims)
+@rule("any.default", "any.dim", "any.dims")
 def _any(call: Call, x: Node, dims: Any = None, keepdim: bool = False) -> Node:
     return call.builder.reduce("any", call.builder.cast(x, torch.bool), _all_dims(x, dims), keepdim=keepdim)
 
 
-@rule(_aten.all.default, _aten.all.dim, _aten.all.dims)
+@rule("all.default", "all.dim", "all.dims")
 def _all(call: Call, x: Node, dims: Any = None, keepdim: bool = False) -> Node:
     return call.builder.reduce("all", call.builder.cast(x, torch.bool), _all_dims(x, dims), keepdim=keepdim)
 
 
-@rule(_aten.var.correction)
+@rule("var.correction")
 def _var(call: Call, x: Node, dims: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Node:
     return _variance(call, x, dims, 1 if correction is None else correction, keepdim)[0]
 
 
-@rule(_aten.var_mean.correction)
+@rule("var_mean.correction")
 def _var_mean(
     call: Call, x: Node, dims: Any = None, *, correction: float | None = None, keepdim: bool = False
 ) -> list[Node]:
     return list(_variance(call, x, dims, 1 if correction is None else correction, keepdim))
 
 
-@rule(_aten.std.correction)
+@rule("std.correction")
 def _std(call: Call, x: Node, dims: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Node:
     return call.point(
         [_var(call, x, dims, correction=correction, keepdim=keepdim)], lambda a: f"std::sqrt({a})", cost=10
@@ -98,12 +96,12 @@ def _variance(call: Call, x: Node, dims: Any, correction: float, keepdim: bool) 
     return builder.view(var, shape), builder.view(mean, shape)
 
 
-@rule(_aten.mm.default)
+@rule("mm.default")
 def _mm(call: Call, a: Node, b: Node) -> Node:
     return call.builder.product(a, b)
 
 
-@rule(_aten.bmm.default)
+@rule("bmm.default")
 def _bmm(call: Call, a: Node, b: Node) -> Node:
     if a.shape[0] != 1:
         raise NotNativeError("it multiplies batches of matrices")

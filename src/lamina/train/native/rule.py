@@ -16,19 +16,26 @@ from torch import Tensor, fx
 from lamina.train.native.nodes import Constant, Node
 from lamina.train.native.program import Builder
 
-__all__ = ["RULES", "Call", "Rule", "rule"]
+__all__ = ["RULES", "Call", "Rule", "operation", "rule"]
 
 Rule = Callable[..., Any]
 RULES: dict[Any, Rule] = {}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def rule(*targets: Any) -> Callable[[F], F]:
-    """Declare the rule of one or more operations."""
+def operation(name: str) -> Any:
+    """The operation `name.overload` of ATen (or `prims::name.overload`); None where this torch has none of that name."""
+    space, _, rest = name.rpartition("::")
+    packet, overload = rest.split(".")
+    found = getattr(getattr(torch.ops, space or "aten"), packet, None)
+    return getattr(found, overload, None)
+
+
+def rule(*names: str) -> Callable[[F], F]:
+    """Declare the rule of one or more operations, by name and overload."""
 
     def add(function: F) -> F:
-        for target in targets:
-            RULES[target] = function
+        RULES.update({found: function for found in map(operation, names) if found is not None})
         return function
 
     return add

@@ -24,7 +24,6 @@ _TIMEOUT_S = 120
 _FLAGS = (
     "-std=c++17",
     "-O3",
-    "-march=native",
     "-shared",
     "-fPIC",
     "-fopenmp-simd",
@@ -58,15 +57,19 @@ def build(source: str) -> Any:
     if compiler is None:
         raise NotNativeError("there is no C++ compiler here")
     try:
-        with tempfile.TemporaryDirectory(prefix="lamina-native-") as name:
+        with tempfile.TemporaryDirectory(prefix="lamina-native-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
             (folder / "program.cpp").write_text(source, encoding="utf-8")
             library = folder / "program.so"
             libraries = (
                 ["-lm"] if platform.libc_ver()[0] != "glibc" or platform.machine() != "x86_64" else ["-lmvec", "-lm"]
             )
-            command = [compiler, *_FLAGS, str(folder / "program.cpp"), "-o", str(library), *libraries]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)  # noqa: S603
+            files = [str(folder / "program.cpp"), "-o", str(library), *libraries]
+            for machine in (["-march=native"], []):  # some compilers do not know it
+                command = [compiler, *_FLAGS, *machine, *files]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)  # noqa: S603 - a list of our own, no shell
+                if done.returncode == 0:
+                    break
             if done.returncode != 0:
                 lines = (done.stderr or done.stdout).strip().splitlines()
                 raise NotNativeError(

@@ -19,53 +19,51 @@ from lamina.train.native.nodes import NotNativeError
 
 __all__ = ["trace"]
 
-_aten = torch.ops.aten
-
-# Besides the core set: operations that would otherwise need a rule of their own.
+# Besides the core set: operations that would otherwise need a rule of their own. Those that this torch lacks are left out.
 _MORE_DECOMPOSITIONS = (
-    _aten.native_batch_norm,
-    _aten._native_batch_norm_legit,
-    _aten._native_batch_norm_legit_no_training,
-    _aten.native_batch_norm_backward,
-    _aten.native_layer_norm,
-    _aten.native_layer_norm_backward,
-    _aten.native_group_norm,
-    _aten.native_group_norm_backward,
-    _aten.addmm,
-    _aten.addmv,
-    _aten.baddbmm,
-    _aten.mv,
-    _aten.dot,
-    _aten._log_softmax,
-    _aten._softmax,
-    _aten._log_softmax_backward_data,
-    _aten._softmax_backward_data,
-    _aten.gelu,
-    _aten.gelu_backward,
-    _aten.elu,
-    _aten.elu_backward,
-    _aten.leaky_relu,
-    _aten.hardtanh,
-    _aten.linalg_vector_norm,
-    _aten.stack,
-    _aten._prelu_kernel,
-    _aten._prelu_kernel_backward,
-    _aten.nll_loss_forward,
-    _aten.nll_loss_backward,
-    _aten.huber_loss,
-    _aten.huber_loss_backward,
-    _aten.mse_loss,
-    _aten.mse_loss_backward,
-    _aten.smooth_l1_loss,
-    _aten.smooth_l1_loss_backward,
-    _aten.binary_cross_entropy,
-    _aten.binary_cross_entropy_backward,
-    _aten.binary_cross_entropy_with_logits,
-    _aten.softplus,
-    _aten.softplus_backward,
-    _aten.lerp,
-    _aten.addcmul,
-    _aten.addcdiv,
+    "native_batch_norm",
+    "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training",
+    "native_batch_norm_backward",
+    "native_layer_norm",
+    "native_layer_norm_backward",
+    "native_group_norm",
+    "native_group_norm_backward",
+    "addmm",
+    "addmv",
+    "baddbmm",
+    "mv",
+    "dot",
+    "_log_softmax",
+    "_softmax",
+    "_log_softmax_backward_data",
+    "_softmax_backward_data",
+    "gelu",
+    "gelu_backward",
+    "elu",
+    "elu_backward",
+    "leaky_relu",
+    "hardtanh",
+    "linalg_vector_norm",
+    "stack",
+    "_prelu_kernel",
+    "_prelu_kernel_backward",
+    "nll_loss_forward",
+    "nll_loss_backward",
+    "huber_loss",
+    "huber_loss_backward",
+    "mse_loss",
+    "mse_loss_backward",
+    "smooth_l1_loss",
+    "smooth_l1_loss_backward",
+    "binary_cross_entropy",
+    "binary_cross_entropy_backward",
+    "binary_cross_entropy_with_logits",
+    "softplus",
+    "softplus_backward",
+    "lerp",
+    "addcmul",
+    "addcdiv",
 )
 
 
@@ -84,7 +82,8 @@ def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> fx.GraphMod
         NotNativeError: The function reads values back, or changes a tensor that is not its own.
     """
     try:
-        table = {**core_aten_decompositions(), **get_decompositions(_MORE_DECOMPOSITIONS)}
+        packets = [getattr(torch.ops.aten, name, None) for name in _MORE_DECOMPOSITIONS]
+        table = {**core_aten_decompositions(), **get_decompositions([p for p in packets if p is not None])}
         # Taken apart here already, because some of the parts write in place (running statistics).
         with _tracing():
             first = make_fx(function, decomposition_table=table, tracing_mode="fake", _allow_non_fake_inputs=True)(
@@ -112,7 +111,7 @@ def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> fx.GraphMod
 def _tracing() -> Iterator[None]:
     """While open, `torch.compiler.is_compiling()` is true, for modules that have a form for compilers."""
     compiler: Any = torch.compiler
-    before = compiler._is_compiling_flag
+    before = getattr(compiler, "_is_compiling_flag", False)
     compiler._is_compiling_flag = True
     try:
         yield

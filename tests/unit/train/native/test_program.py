@@ -59,8 +59,8 @@ def in_place(program: Program) -> list[bool]:
     [
         (lambda w, m: [w - 0.1 * (0.9 * m + w.tanh()), 0.9 * m + w.tanh()], [True, True]),
         (lambda w, m: [w.flip(0) + 1, m.t() * 0.5], [False, False]),  # reads the old value at other places
-        (lambda w, m: [m, w], [False, False]),  # exchanged
-        (lambda w, m: [w, w], [True, False]),  # one stays, the other becomes its copy
+        (lambda w, m: [m, w], [True, True]),  # exchanged: one loop loads both before it stores either
+        (lambda w, m: [w, w], [True, True]),  # one stays, the other becomes its copy
         (lambda w, m: [w * 0.5, m + (w * 0.5) @ w], [False, True]),  # the old weight is read after the new one is there
         (lambda w, m: [w @ m, m], [False, True]),
         (lambda w, m: [w.sum(0, keepdim=True) * 0.1 + w, m], [True, True]),
