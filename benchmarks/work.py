@@ -6,6 +6,7 @@ Numpy and the standard library only: every environment has them.
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def make_data(work: dict[str, Any], *, rows: int | None = None) -> tuple[np.ndar
 def multiply_adds(work: dict[str, Any]) -> int:
     """Of one sample's forward and backward pass: three times the forward pass, less the first layer's input gradient."""
     if work["kind"] == "mlp":
-        layers = [a * b for a, b in zip(work["widths"], work["widths"][1:])]
+        layers = [a * b for a, b in pairwise(work["widths"])]
     else:
         layers = [28 * 28 * 75 * 9, 14 * 14 * 50 * 75 * 9, 7 * 7 * 25 * 50 * 9, 400 * 512, 512 * 24]
     return 3 * sum(layers) - layers[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def setup(work: dict[str, Any]) -> Any:
     widths = work["widths"]
     params = [
         (jnp.asarray(rng.normal(0, (2 / a) ** 0.5, (a, b)), jnp.float32), jnp.zeros(b, jnp.float32))
-        for a, b in zip(widths, widths[1:])
+        for a, b in pairwise(widths)
     ]
     zeros = jax.tree.map(jnp.zeros_like, params)
     state = {"sgd": (), "momentum": zeros, "adam": (zeros, jax.tree.map(jnp.zeros_like, params))}[work["optimizer"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def make_model(work: dict[str, Any]) -> nn.Module:
     if work["kind"] == "mlp":
         layers: list[nn.Module] = [nn.Flatten()]
         widths = work["widths"]
-        for depth, (fan_in, fan_out) in enumerate(zip(widths, widths[1:])):
+        for depth, (fan_in, fan_out) in enumerate(pairwise(widths)):
             layers.append(nn.Linear(fan_in, fan_out))
             if depth < len(widths) - 2:
                 layers.append(nn.ReLU())
