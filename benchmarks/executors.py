@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def main() -> int:
         eager = measure(hidden, batch_size, compile="never", epochs=arguments.epochs)
         compiled = measure(hidden, batch_size, compile="always", epochs=arguments.epochs)
         widths = (784, *hidden, 10)
-        work = batch_size * sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+        work = batch_size * sum(a * b for a, b in pairwise(widths))
         pays = builds[-1] / max(eager - compiled, 1e-9) * 1e6
         rows.append(
             {
