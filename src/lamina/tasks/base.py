@@ -274,6 +274,11 @@ class Task(ABC):
     def decode(self, outputs: Outputs) -> list[Prediction]:
         """Outputs -> one JSON-ready prediction per row."""
 
+    @property
+    def chooses_thresholds(self) -> bool:
+        """Whether the config asks for decision thresholds, which cost a pass over the held-out rows."""
+        return False
+
     def choose_thresholds(self, outputs: Outputs, columns: Columns) -> dict[str, float]:
         """Choose decision thresholds from the outputs for held-out labelled rows, use them from now on, and say them."""
         return {}

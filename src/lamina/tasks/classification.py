@@ -207,6 +207,11 @@ class Classification(Task):
 
     # --- decisions ---
 
+    @property
+    def chooses_thresholds(self) -> bool:
+        """Whether config.threshold or config.reject_accuracy ask for it."""
+        return self.config.threshold != "most-probable" or self.config.reject_accuracy is not None
+
     def choose_thresholds(self, outputs: Outputs, columns: Columns) -> dict[str, float]:
         """Choose what config.threshold and config.reject_accuracy ask for; nothing by default."""
         probs, labels = self.log_probs(outputs).exp(), columns["label"]

@@ -245,4 +245,6 @@ class Pipeline:
 
     def choose_thresholds(self, columns: Columns) -> dict[str, float]:
         """Let the task choose its decision thresholds on held-out rows, as its config asks; says which are set."""
+        if not self.task.chooses_thresholds:
+            return {}
         return self.task.choose_thresholds(self.outputs(columns), columns)

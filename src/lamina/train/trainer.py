@@ -170,6 +170,7 @@ class Trainer:
         self._stop_wanted = False
         self._last_checkpoint = -1
         self._best_weights: dict[str, Tensor] | None = None
+        self._best_judgement: Evaluation | None = None  # of this process; a resumed one judges anew, to the same numbers
         self._dropout: DropoutKeys | None = None
         self._kept_choices: dict[str, Choice] | None = None
         self._seconds = 0.0
@@ -550,7 +551,8 @@ class Trainer:
     def _judge(self, train_losses: Mapping[str, float]) -> None:
         valid = self.data.splits.get("valid")
         if valid is not None and valid.num_rows:
-            found = self._evaluate(valid).metrics
+            judgement = self._evaluate(valid)
+            found = judgement.metrics
             name, better = self.monitor
             if name not in found:
                 raise ConfigError(
@@ -563,12 +565,14 @@ class Trainer:
             metrics = {f"valid/{key}": value for key, value in found.items()}
             value = found[name]
         else:
+            judgement = None
             better, value, found = "latest", train_losses.get("loss", 0.0), {}
             metrics = {}
         self._schedule.observe(value)
         if self._improves(value, better):
             self.best = Best(step=self.cursor.step, epoch=self.cursor.epoch, value=value)
-            self._best_weights = {k: v.detach().clone() for k, v in self._judged_state().items()}
+            self._best_weights = self._judged_state()
+            self._best_judgement = judgement
             self.best.metrics = {**metrics, **{f"train/{key}": v for key, v in train_losses.items()}}
         else:
             self.best.evaluations_since += 1
@@ -675,13 +679,14 @@ class Trainer:
         pipeline = Pipeline(self.model, self.task, self.preprocessing, self.data.spec)
         metrics = dict(self.best.metrics)
         evaluations: dict[str, Evaluation] = {}
-        chooses = type(self.task).choose_thresholds is not Task.choose_thresholds
-        if chooses and any(name.startswith("valid/") for name in metrics):
+        if self.task.chooses_thresholds and any(name.startswith("valid/") for name in metrics):
             pipeline.choose_thresholds(self.data.splits["valid"])
+            self._best_judgement = None
         for split in ("valid", "test"):
             columns = self.data.splits.get(split)
             if columns is not None and columns.num_rows:
-                evaluations[split] = self._evaluate(columns)
+                known = self._best_judgement if split == "valid" else None
+                evaluations[split] = known or self._evaluate(columns)
                 metrics.update({f"{split}/{name}": value for name, value in evaluations[split].metrics.items()})
         result = TrainResult(
             metrics=metrics,
