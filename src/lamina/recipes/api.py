@@ -105,7 +105,7 @@ def fit(
 
     Example:
         >>> import lamina
-        >>> run = lamina.fit("linear", "digits", epochs=2, training={"batch_size": 256})
+        >>> run = lamina.fit("linear", "digits", epochs=20, optimizer={"name": "adam", "lr": 0.01})
         >>> run.metrics["test/accuracy"] > 0.5
         True
     """
