@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from lamina.cli.output import Output
 from lamina.cli.parser import Parser
 from lamina.core.errors import DataError
+
+if TYPE_CHECKING:
+    from lamina.data.columns import Fault
 
 SUMMARY = "say what is in a file, folder or dataset: classes, statistics, faults, duplicates, leaks"
 _SHOWN = 10
@@ -34,25 +37,27 @@ def run(options: argparse.Namespace, output: Output) -> int:
 
     data = load_data(options.path, config=config)
     document = inspect_data(data)
-    output.document(document)
     _show(document, output)
     stopping = [fault for fault in data.faults if fault.stops]
     if stopping and config_values.get("on_fault") != "skip":
-        first = stopping[0]
-        raise DataError(
-            f"{len(stopping)} row{'s have' if len(stopping) > 1 else ' has'} faults, the first: {first.message}.",
-            where=", ".join(
-                [
-                    first.file,
-                    *([f"row {first.row}"] if first.row is not None else []),
-                    *([f"column {first.column!r}"] if first.column is not None else []),
-                    *([f"value {first.value!r}"] if first.value is not None else []),
-                ]
-            ),
-            accepts="files without faults, or data.on_fault=skip",
-            mend="correct the file, or leave such rows out with data.on_fault=skip",
-        )
+        error = _refusal(stopping)
+        output.refuse(error, document)
+        return error.exit_status
+    output.document(document)
     return 0
+
+
+def _refusal(faults: Sequence[Fault]) -> DataError:
+    first = faults[0]
+    place = [
+        f"{key} {value!r}" for key, value in (("column", first.column), ("value", first.value)) if value is not None
+    ]
+    return DataError(
+        f"{len(faults)} row{'s have' if len(faults) > 1 else ' has'} faults, the first: {first.message.rstrip('.')}.",
+        where=", ".join([first.file, *([f"row {first.row}"] if first.row is not None else []), *place]),
+        accepts="files without faults, or data.on_fault=skip",
+        mend="correct the file, or leave such rows out with data.on_fault=skip",
+    )
 
 
 def data_values(words: list[str]) -> dict[str, Any]:

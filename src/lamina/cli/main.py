@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType, ModuleType
 from typing import Any, Final
 
-from lamina.cli.output import SCHEMA, Output, paint, render_json
+from lamina.cli.output import SCHEMA, Output, error_document, error_text, render_json
 from lamina.cli.parser import Parser, split_command, whole_number
 from lamina.core.errors import LaminaError, UsageError, nearest
 from lamina.core.files import storage_error
@@ -162,11 +162,9 @@ def _overview() -> str:
 
 
 def _tell(error: LaminaError, *, json_wanted: bool) -> None:
-    kind, _, rest = error.render().partition(":")
-    print(paint(f"{kind}:", "1;31", sys.stderr) + rest, file=sys.stderr)
+    print(error_text(error), file=sys.stderr)
     if json_wanted:
-        parts = {"what": error.what, "where": error.where, "accepts": error.accepts, "mend": error.mend}
-        print(render_json({"schema": SCHEMA, "error": {"type": kind, **parts}}))
+        print(render_json({"schema": SCHEMA, "error": error_document(error)}))
 
 
 def _internal(error: BaseException, words: Sequence[str], what: str, mend: str) -> int:

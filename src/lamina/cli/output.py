@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TextIO
 
+from lamina.core.errors import LaminaError
+
 SCHEMA: Final = 1
 
 
@@ -48,9 +50,26 @@ class Output:
         if not self.quiet:
             print(text, file=sys.stderr)
 
+    def refuse(self, error: LaminaError, document: Mapping[str, Any]) -> None:
+        """An error that comes with a document: the words on stderr, and with `--json` both in one document."""
+        self.document({**document, "error": error_document(error)})
+        print(error_text(error), file=sys.stderr)
+
     def warn(self, text: str) -> None:
         """What the user should know even with `--quiet`, on stderr."""
         print(paint("warning: ", "33", sys.stderr) + text, file=sys.stderr)
+
+
+def error_text(error: LaminaError) -> str:
+    """The four parts for stderr, the kind of error in colour where the terminal has colours."""
+    kind, _, rest = error.render().partition(":")
+    return paint(f"{kind}:", "1;31", sys.stderr) + rest
+
+
+def error_document(error: LaminaError) -> dict[str, str]:
+    """The four parts and the kind of error, for a JSON document."""
+    parts = {"what": error.what, "where": error.where, "accepts": error.accepts, "mend": error.mend}
+    return {"type": type(error).__name__, **parts}
 
 
 def render_json(document: Mapping[str, Any]) -> str:

@@ -86,7 +86,7 @@ def _create(options: argparse.Namespace, output: Output) -> RunFolder:
     """The run's folder with its recipe, before data or torch are loaded."""
     from lamina.core.run import RunFolder
     from lamina.recipes.environment import base_environment
-    from lamina.recipes.recipe import check_data_path, check_partial, command_line_values, resolve
+    from lamina.recipes.recipe import check_data_path, check_partial, check_weights_path, command_line_values, resolve
 
     recipe, assignments = split_words(options.words)
     command = ["lamina", *options.argv]
@@ -101,6 +101,8 @@ def _create(options: argparse.Namespace, output: Output) -> RunFolder:
         given = command_line_values(assignments, data=options.data, weights=options.weights)
         check_partial(given)
         given["data"]["path"] = check_data_path({"name": "", "data": given["data"]})
+        if "weights" in given:
+            given["weights"] = check_weights_path(given)
         if options.run is None:
             return _create_chosen(given, command, output)
         # The user named the folder, so it must be there from now on; the recipe is filled in once the data is read.
@@ -110,6 +112,7 @@ def _create(options: argparse.Namespace, output: Output) -> RunFolder:
         return folder
     resolved = resolve(recipe, data=options.data, weights=options.weights, assignments=assignments)
     resolved.values["data"]["path"] = check_data_path(resolved.values)
+    resolved.values["weights"] = check_weights_path(resolved.values)
     folder = RunFolder.create(
         options.run, name=resolved.name, values=resolved.values, origins=resolved.origins, command=command
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from torch import nn
 
 from lamina.core.config import unknown_key
+from lamina.core.devices import use_threads
 from lamina.core.errors import BundleError, ConfigError, DtypeError
 from lamina.core.run import RunFolder
 from lamina.data.columns import Data
@@ -126,15 +129,26 @@ def fit(
     split = read_data(recipe, source=found)
     if module is not None:
         recipe = _fitting_size(recipe, module, split)
-    job = build(recipe, split, machine=machine, model=module)
-    folder = None
-    if run is not None:
-        plain = recipe.values()
-        folder = RunFolder.create(run, name=recipe.name, values=plain, origins=resolved.origins)
-        folder.write_environment({**base_environment(plain), **machine_facts(job)})
-    watchers = [*([LiveProgress()] if progress else []), *callbacks]
-    result = job.trainer(folder.path if folder is not None else None, callbacks=watchers).fit()
+    with _threads_given_back():
+        job = build(recipe, split, machine=machine, model=module)
+        folder = None
+        if run is not None:
+            plain = recipe.values()
+            folder = RunFolder.create(run, name=recipe.name, values=plain, origins=resolved.origins)
+            folder.write_environment({**base_environment(plain), **machine_facts(job)})
+        watchers = [*([LiveProgress()] if progress else []), *callbacks]
+        result = job.trainer(folder.path if folder is not None else None, callbacks=watchers).fit()
     return Run(dict(result.metrics), result, recipe.values(), folder.path if folder is not None else None)
+
+
+@contextlib.contextmanager
+def _threads_given_back() -> Iterator[None]:
+    """The number of threads is the process's; a training inside somebody's program leaves it as it was."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        use_threads(before)
 
 
 def _resolve(

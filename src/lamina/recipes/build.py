@@ -30,7 +30,7 @@ from lamina.data.splits import restore_split, split_data
 from lamina.models.factory import create_model, load_weights
 from lamina.recipes.recipe import Recipe
 from lamina.tasks.base import Task
-from lamina.tasks.bundle import bundle_path
+from lamina.tasks.bundle import load_bundle
 from lamina.tasks.pipeline import Pipeline
 from lamina.train.callbacks import Callback
 from lamina.train.trainer import Trainer
@@ -198,7 +198,8 @@ def make_model(recipe: Recipe, preprocessing: Preprocessing) -> nn.Module:
     model = create_model(recipe.model["kind"], preprocessing.spec, seed=recipe.seed, **values)
     if recipe.weights is not None:
         path = Path(recipe.weights)
-        load_weights(model, bundle_path(path) if path.is_dir() else path)
+        is_bundle = path.is_dir() or path.suffix == ".zip"
+        load_weights(model, load_bundle(path).model.state_dict() if is_bundle else path)
     return model
 
 

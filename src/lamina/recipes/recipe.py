@@ -25,6 +25,7 @@ __all__ = [
     "Resolved",
     "check_data_path",
     "check_partial",
+    "check_weights_path",
     "command_line_values",
     "declare",
     "known_values",
@@ -494,6 +495,26 @@ def check_data_path(values: Mapping[str, Any], *, places: str = "--data") -> str
             f"There is nothing at {path}.",
             where="data.path",
             accepts=f"a file, a folder, or one of the embedded datasets: {', '.join(registry.names('dataset'))}",
+            mend=f"did you mean {near[0]}?" if near else "check the path",
+        )
+    return str(Path(path).resolve())
+
+
+def check_weights_path(values: Mapping[str, Any]) -> str | None:
+    """The path of the initial weights, absolute; None where there are none.
+
+    Raises:
+        ConfigError: There is nothing at the path.
+    """
+    path = values.get("weights")
+    if path is None:
+        return None
+    if not Path(path).exists():
+        near = [found for found in _near_paths(str(path)) if Path(found).exists()]
+        raise ConfigError(
+            f"There are no weights at {path}.",
+            where="weights",
+            accepts="a bundle (folder or .zip), a run folder, or a safetensors file",
             mend=f"did you mean {near[0]}?" if near else "check the path",
         )
     return str(Path(path).resolve())

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from lamina.core.errors import RunError
+from lamina.core.config import check_values
+from lamina.core.errors import LaminaError, RunError
 from lamina.core.files import write_atomic
 from lamina.core.run import RunFolder, render_recipe
 from lamina.core.strict_json import dump_json
@@ -110,6 +111,11 @@ def recipe_of_run(run: RunFolder, *, listener: Listener | None = None) -> Recipe
     """
     values, origins = run.recipe()
     if "model" in values or "task" in values:
+        try:
+            check_values(values, Recipe.json_schema(), where="")
+        except LaminaError as error:
+            error.where = f"{run.recipe_file}, key `{error.where}`"
+            raise
         return Recipe.from_values(values)
     given = {key: value for key, value in values.items() if key != "name"}
     config = DataConfig.from_values(given.get("data", {}), where="data")

@@ -62,7 +62,8 @@ declare(
     "Diabetes within five years, yes or no, by eight measurements of 768 women.",
     source="Smith et al. (1988), Using the ADAP Learning Algorithm to Forecast the Onset of Diabetes Mellitus",
     extends="tabular-mlp",
-    needs="pima-indians-diabetes.csv of the UCI repository: 9 columns without header, the class last",
+    needs="pima-indians-diabetes.csv of the UCI repository: 9 columns without header, the class last "
+    "(for the other diabetes data, which come along: lamina train --data diabetes)",
     data={"target": "class"},
     model={"kind": "mlp", "hidden_sizes": [16], "dropout": 0.2},
     optimizer={"name": "adamw", "lr": 5e-3, "weight_decay": 1e-2},

@@ -13,7 +13,7 @@ declare(
     data={"path": "xor"},
     preprocess=({"name": "none"},),
     model={"kind": "perceptron"},
-    training={"epochs": 20, "batch_size": 1},
+    training={"epochs": 20, "batch_size": 1, "monitor": "accuracy"},
 )
 
 declare(

@@ -47,6 +47,12 @@ def test_equal_seeds_give_equal_runs() -> None:
     assert first == second != other
 
 
+def test_threads_are_given_back() -> None:
+    before = torch.get_num_threads()
+    lamina.fit("linear", "iris", epochs=1, threads=before + 1)
+    assert torch.get_num_threads() == before
+
+
 def test_a_run_folder_is_kept_on_request(tmp_path: Path) -> None:
     run = lamina.fit("linear", "iris", epochs=1, run=tmp_path / "run", optimizer={"name": "sgd", "lr": 0.1})
     assert run.path == tmp_path / "run"
@@ -118,6 +124,11 @@ def test_weights_from_elsewhere(tmp_path: Path) -> None:
     recipe = resolve("iris-mlp", weights=str(tmp_path / "b")).recipe()
     model = build(recipe, read_data(recipe)).model
     assert torch.equal(model.state_dict()["head.weight"], run.bundle.model.state_dict()["head.weight"])
+    run.bundle.save(tmp_path / "b.zip")
+    zipped = resolve("iris-mlp", weights=str(tmp_path / "b.zip")).recipe()
+    assert torch.equal(
+        build(zipped, read_data(zipped)).model.state_dict()["head.weight"], model.state_dict()["head.weight"]
+    )
     other = resolve("iris-mlp", weights=str(tmp_path / "b"), assignments=["model.hidden_sizes=[8]"]).recipe()
     with pytest.raises(WeightsError, match="shapes differ"):
         build(other, read_data(other))

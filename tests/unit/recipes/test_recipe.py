@@ -16,6 +16,7 @@ from lamina.recipes.recipe import (
     Recipe,
     check_data_path,
     check_partial,
+    check_weights_path,
     command_line_values,
     known_values,
     resolve,
@@ -217,6 +218,16 @@ def test_the_data_path_is_named_absolute_or_missed(tmp_path: Path, monkeypatch: 
     with pytest.raises(ConfigError) as caught:
         check_data_path(resolve("mnist-mlp", data="digit").values)
     assert "digits" in caught.value.mend
+
+
+def test_the_weights_path_is_absolute_or_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "first.zip").write_text("")
+    assert check_weights_path(resolve("digits").values) is None
+    assert check_weights_path(resolve("digits", weights="first.zip").values) == str(tmp_path / "first.zip")
+    with pytest.raises(ConfigError, match=r"There are no weights at frist\.zip") as caught:
+        check_weights_path(resolve("digits", weights="frist.zip").values)
+    assert "first.zip" in caught.value.mend
 
 
 def test_a_data_path_in_a_file_counts_from_the_working_folder_then_from_the_file(
