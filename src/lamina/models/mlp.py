@@ -116,6 +116,14 @@ def _check(sizes: Sequence[int], activations: Sequence[str], dropouts: Sequence[
                 accepts=f"one value for all layers, or {len(sizes)}",
                 mend=f"give {key} once, or once per entry of hidden_sizes",
             )
+    outside = [p for p in dropouts if not 0 <= p < 1]
+    if outside:
+        raise ConfigError(
+            f"MLP got dropout={outside[0]}.",
+            where="MLP, key `dropout`",
+            accepts="probabilities of dropping, from 0 to below 1",
+            mend="leave dropout out, or use 0.2, say",
+        )
     if any(size < 1 for size in sizes):
         raise ConfigError(
             f"MLP got hidden_sizes={tuple(sizes)}.",

@@ -17,7 +17,7 @@ from typing import Any, Final
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lamina.core.errors import CheckpointError, StorageError
 from lamina.core.files import TEMPORARY_PREFIX, atomic_folder, remove_leftovers, sha256_file, storage_errors
@@ -173,6 +173,28 @@ def clear_leftovers(run: Path) -> None:
     for folder in (run, run / "checkpoints"):
         if folder.is_dir():
             remove_leftovers(folder)
+
+
+def give_weights(model: nn.Module, weights: dict[str, Tensor], *, where: str) -> None:
+    """Load a checkpoint's weights into the model of the run.
+
+    Raises:
+        CheckpointError: They are another model's.
+    """
+    own = model.state_dict()
+    differing = sorted(
+        name
+        for name in own.keys() | weights.keys()
+        if name not in own or name not in weights or own[name].shape != weights[name].shape
+    )
+    if differing:
+        raise CheckpointError(
+            f"The checkpoint's weights do not fit the model: {', '.join(differing[:6])}{', …' if len(differing) > 6 else ''}.",
+            where=where,
+            accepts="the model that the run was started with",
+            mend="undo the change of recipe.yaml, or begin a new run with it",
+        )
+    model.load_state_dict(weights)
 
 
 # --- optimizer and generators to tensors and JSON -------------------------------------------------------------------

@@ -36,6 +36,7 @@ from lamina.train.callbacks import Callback, Callbacks
 from lamina.train.checkpoints import (
     Snapshot,
     clear_leftovers,
+    give_weights,
     list_checkpoints,
     pack_optimizer,
     prune,
@@ -652,7 +653,7 @@ class Trainer:
 
     def _restore(self, snapshot: Snapshot) -> None:
         tensors, document = snapshot.tensors, snapshot.document
-        self.model.load_state_dict(tensors["model"])
+        give_weights(self.model, tensors["model"], where=str(self._checkpoint_folder))
         for name, optimizer in self._tools.optimizers.items():
             unpack_optimizer(optimizer, name, tensors["optimizer"], document["optimizers"][name])
         if self._average is not None:

@@ -125,6 +125,8 @@ class IDXReader(Reader):
     def read(self, source: Source, config: DataConfig) -> Data:
         """Read all pairs; of an image file alone, the labels beside it are found by its name."""
         files = [file for file in source.siblings() if file.size and _is_idx(file)]
+        if not files:
+            raise _fault("No file begins with an IDX magic number.", str(source))
         arrays = {file.name: file for file in files}
         notes = list(source.notes)
         images, labels = _sort(arrays)

@@ -99,10 +99,10 @@ def _first(source: Source) -> SourceFile:
     files = _candidates(source)
     if not files:
         raise DataError(
-            "There is no table.",
+            f"There is no table, only {', '.join(file.name for file in source.files[:3]) or 'nothing'}.",
             where=str(source),
             accepts=f"files ending in {', '.join(ending for ending in ENDINGS if ending)}, also compressed",
-            mend="check the path",
+            mend="give the rows as text with one of these endings; Lamina's Python functions take arrays",
         )
     return files[0]
 

@@ -351,7 +351,8 @@ def _chunks(
     lines: Iterator[str] = iter(stream)
     if dialect.delimiter == " ":
         lines = (line.replace("\t", " ").strip() for line in lines)
-    reader = csv.reader(lines, delimiter=dialect.delimiter, skipinitialspace=True)
+    # Strict: otherwise a quote that is never closed makes the rest of the file one cell, in silence.
+    reader = csv.reader(lines, delimiter=dialect.delimiter, skipinitialspace=True, strict=True)
     width = dialect.width
     numbers: list[int] = []
     rows: list[list[str]] = []
