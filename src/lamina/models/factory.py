@@ -95,18 +95,21 @@ def model_values(model: nn.Module) -> tuple[str, dict[str, Any]] | None:
     return cast("tuple[str, dict[str, Any]]", found) if isinstance(found, tuple) else None
 
 
-def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -> None:
+def load_weights(
+    model: nn.Module, weights: str | Path | Mapping[str, Tensor], *, where: str | Path = "weights"
+) -> None:
     """Load a state dict strictly.
 
     Args:
         weights: A safetensors file, a folder with `model.safetensors` (a bundle), or tensors by name.
+        where: Where tensors by name come from, for messages.
 
     Raises:
         WeightsError: The file is missing or damaged, or names or shapes differ from the model's.
         DataError: Stored rows (of knn) that contradict each other.
     """
     if isinstance(weights, Mapping):
-        tensors, where = dict(weights), "weights"
+        tensors, where = dict(weights), str(where)
     else:
         path = Path(weights)
         path = path / "model.safetensors" if path.is_dir() else path
