@@ -103,11 +103,9 @@ def _subject(options: argparse.Namespace, values: dict[str, Any]) -> Subject:
 def _of_model(name: str, options: argparse.Namespace, values: dict[str, Any]) -> Subject:
     from lamina.explain.views import Subject
     from lamina.models.factory import create_model
-    from lamina.tasks.bundle import load_bundle
+    from lamina.recipes.build import initial_weights
 
-    weights = options.weights
-    if weights is not None and (Path(weights).is_dir() or Path(weights).suffix == ".zip"):
-        weights = load_bundle(weights).model.state_dict()
+    weights = initial_weights(options.weights) if options.weights is not None else None
     model = create_model(name, seed=0, weights=weights, **values)
     return _with_input(Subject(model, name=name), options)
 

@@ -73,6 +73,7 @@ class Run:
 def fit(
     model: nn.Module | str | Mapping[str, Any],
     data: Any,
+    /,
     *,
     task: str | Mapping[str, Any] | None = None,
     epochs: int = 10,

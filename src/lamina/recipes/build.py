@@ -30,12 +30,12 @@ from lamina.data.splits import restore_split, split_data
 from lamina.models.factory import create_model, load_weights
 from lamina.recipes.recipe import Recipe
 from lamina.tasks.base import Task
-from lamina.tasks.bundle import load_bundle
+from lamina.tasks.bundle import bundle_path, load_bundle
 from lamina.tasks.pipeline import Pipeline
 from lamina.train.callbacks import Callback
 from lamina.train.trainer import Trainer
 
-__all__ = ["Job", "Machine", "build", "choose_machine", "machine_facts", "read_data"]
+__all__ = ["Job", "Machine", "build", "choose_machine", "initial_weights", "machine_facts", "read_data", "saved_split"]
 
 
 @dataclass(frozen=True)
@@ -197,10 +197,20 @@ def make_model(recipe: Recipe, preprocessing: Preprocessing) -> nn.Module:
     values = {key: value for key, value in recipe.model.items() if key != "kind"}
     model = create_model(recipe.model["kind"], preprocessing.spec, seed=recipe.seed, **values)
     if recipe.weights is not None:
-        path = Path(recipe.weights)
-        is_bundle = path.is_dir() or path.suffix == ".zip"
-        load_weights(model, load_bundle(path).model.state_dict() if is_bundle else path)
+        load_weights(model, initial_weights(recipe.weights), where=recipe.weights)
     return model
+
+
+def initial_weights(path: str | Path) -> Path | dict[str, torch.Tensor]:
+    """What `load_weights` takes for a bundle (folder or .zip), a run folder or a safetensors file.
+
+    Raises:
+        BundleError: The bundle is damaged, or the run has none yet.
+    """
+    path = Path(path)
+    if path.suffix == ".zip":
+        return dict(load_bundle(path).model.state_dict())
+    return bundle_path(path) if path.is_dir() else path
 
 
 def make_task(recipe: Recipe, data: Data, preprocessing: Preprocessing) -> Task:

@@ -512,10 +512,10 @@ def check_weights_path(values: Mapping[str, Any]) -> str | None:
     if not Path(path).exists():
         near = [found for found in _near_paths(str(path)) if Path(found).exists()]
         raise ConfigError(
-            f"There are no weights at {path}.",
-            where="weights",
+            f"There is no file {path}.",
+            where=f"{path}, key `weights`",
             accepts="a bundle (folder or .zip), a run folder, or a safetensors file",
-            mend=f"did you mean {near[0]}?" if near else "check the path",
+            mend="give a safetensors file, or a bundle" + (f"; did you mean {near[0]}?" if near else ""),
         )
     return str(Path(path).resolve())
 

@@ -225,7 +225,7 @@ def test_the_weights_path_is_absolute_or_missed(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "first.zip").write_text("")
     assert check_weights_path(resolve("digits").values) is None
     assert check_weights_path(resolve("digits", weights="first.zip").values) == str(tmp_path / "first.zip")
-    with pytest.raises(ConfigError, match=r"There are no weights at frist\.zip") as caught:
+    with pytest.raises(ConfigError, match=r"There is no file frist\.zip") as caught:
         check_weights_path(resolve("digits", weights="frist.zip").values)
     assert "first.zip" in caught.value.mend
 
