@@ -165,7 +165,7 @@ CASES: Final[Cases] = {
         ),
         "weights that are not there": (
             lambda g: ["train", "iris-mlp", "--weights", "w.safetensors"],
-            "There are no weights at w.safetensors | weights | check the path",
+            "There is no file w.safetensors | w.safetensors, key `weights` | give a safetensors file",
         ),
     },
     "run": {
