@@ -258,6 +258,10 @@ def _bound_fault(value: float, schema: Mapping[str, Any]) -> str | None:
 # --- Layers of values and where each came from ---------------------------------------------------------------------
 
 
+# What the YAML library raises for dates that do not exist, numbers of thousands of digits, or a thousand brackets.
+_YAML_FAULTS = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.2 floats: `1e-3` is a number, as everybody who types a learning rate expects; duplicate keys are faults."""
 
@@ -302,7 +306,7 @@ def read_yaml(text: str, *, where: str, max_bytes: int = 1 << 20) -> dict[str, A
         )
     try:
         document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader with YAML 1.2 floats
-    except yaml.YAMLError as error:
+    except _YAML_FAULTS as error:
         raise _yaml_fault(error, where, accepts) from None
     if document is None:
         return {}
@@ -323,10 +327,14 @@ def _events(text: str, where: str, accepts: str) -> Iterable[Any]:
         raise _yaml_fault(error, where, accepts) from None
 
 
-def _yaml_fault(error: yaml.YAMLError, where: str, accepts: str) -> ConfigError:
+def _yaml_fault(error: Exception, where: str, accepts: str) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
     place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark is not None else where
-    problem = getattr(error, "problem", None) or str(error)
+    problem = (
+        "it is nested too deeply"
+        if isinstance(error, RecursionError)
+        else getattr(error, "problem", None) or str(error)
+    )
     return ConfigError(f"This is not readable YAML: {problem}.", where=place, accepts=accepts, mend="correct that line")
 
 
@@ -354,7 +362,7 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
             )
         try:
             value = yaml.load(text, Loader=_Loader) if text else ""  # noqa: S506 - a SafeLoader
-        except yaml.YAMLError as error:
+        except _YAML_FAULTS as error:
             raise _yaml_fault(error, f"command line, {word!r}", "a YAML value") from None
         level = nested
         for part in parts[:-1]:
@@ -367,6 +375,13 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
                     mend=f"drop {part}=… or {word}",
                 )
             level = inner
+        if parts[-1] in level:
+            raise ConfigError(
+                f"{key!r} is given twice.",
+                where=f"command line, {word!r}",
+                accepts="each key once",
+                mend=f"drop one of the two {key}=…",
+            )
         level[parts[-1]] = value
     return nested
 

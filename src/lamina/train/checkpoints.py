@@ -26,6 +26,7 @@ FORMAT: Final = 1
 _NAME: Final = re.compile(r"step-(\d{8})")
 _MANIFEST: Final = "manifest.json"
 _DOCUMENT: Final = "trainer.json"
+_MANIFEST_BYTES: Final = 1 << 20
 
 
 @dataclass
@@ -113,14 +114,19 @@ def verify_checkpoint(path: Path) -> None:
         CheckpointError: A file is missing, extra or changed.
     """
     manifest_path = path / _MANIFEST
+    if manifest_path.is_symlink() or not manifest_path.is_file() or manifest_path.stat().st_size > _MANIFEST_BYTES:
+        raise _damaged(path, "it has no manifest of a sane size")
     try:
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
         files = {str(name): (int(row["bytes"]), str(row["sha256"])) for name, row in manifest["files"].items()}
         version = int(manifest["format"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        step = int(manifest["step"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"its manifest cannot be read ({type(error).__name__})") from None
     if version != FORMAT:
         raise _damaged(path, f"it has format {version}, this Lamina reads {FORMAT}")
+    if step != step_of(path):
+        raise _damaged(path, f"it is of step {step}")
     present = {file.name for file in path.iterdir()} - {_MANIFEST}
     if present != set(files):
         raise _damaged(path, f"it holds {sorted(present)}, its manifest says {sorted(files)}")
@@ -164,7 +170,8 @@ def prune(folder: Path, *, keep: int, best: int | None) -> None:
             # Renamed first, so that a death in the middle leaves no half of a checkpoint under a checkpoint's name.
             doomed = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-removed")
             shutil.rmtree(doomed, ignore_errors=True)
-            path.rename(doomed)
+            with storage_errors(path):
+                path.rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
 
 

@@ -209,7 +209,7 @@ class EagerExecutor:
             ctx.first_row = first
             losses, state = self._loss(update, micro, ctx, carried)
             states.append(_detached(state))
-            active = [name for name, (_, _, factor) in losses.terms.items() if factor != 0.0]
+            active = [n for n, (part, _, factor) in losses.terms.items() if factor != 0.0 and part.requires_grad]
             for name, (part, weight, factor) in losses.terms.items():
                 sums[name] = sums[name] + part.detach() if name in sums else part.detach()
                 weights[name] = weights[name] + weight if name in weights else weight
@@ -229,7 +229,7 @@ class EagerExecutor:
                     parameter.grad = _plus(parameter.grad, gradient * scale)
         self.tools.state = {name: torch.cat([state[name] for state in states]) for name in states[0]}
         means = {name: total / weights[name] for name, total in sums.items()}
-        total = torch.stack([means[name] * factors[name] for name in means]).sum()
+        total = torch.stack([means[name] * factors[name] for name in means if factors[name] != 0.0]).sum()
         return means, total
 
 

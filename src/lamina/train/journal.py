@@ -10,14 +10,46 @@ import functools
 import json
 import operator
 import os
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lamina.core.errors import CheckpointError, LaminaError
 from lamina.core.files import storage_errors
 
 _EVENTS_EVERY_S = 2.0  # a live view need not be fresher
+
+
+class _Events:
+    """TensorBoard events, written where we stand.
+
+    tensorboardX's SummaryWriter hands events to a thread through a bounded queue; when the disk is full the thread dies
+    and the next hand-over waits for ever. Its writer of single events has no thread, and a full disk is an OSError.
+    """
+
+    def __init__(self, folder: Path, *, step: int) -> None:
+        from tensorboardX.event_file_writer import EventsWriter  # noqa: PLC0415 - heavy, and only for runs with events
+        from tensorboardX.proto.event_pb2 import Event, SessionLog  # noqa: PLC0415
+        from tensorboardX.summary import scalar  # noqa: PLC0415
+
+        folder.mkdir(exist_ok=True)
+        self._event, self._scalar = Event, scalar
+        # The library names files by the second; a resume within it must not overwrite what is there.
+        number = sum(1 for _ in folder.iterdir())
+        self._writer = EventsWriter(str(folder / "events"), f".{step}.{number}")
+        if step:  # what an interrupted process wrote behind the checkpoint is not shown
+            log = SessionLog(status=SessionLog.START)
+            self._writer.write_event(Event(wall_time=time.time(), step=step, session_log=log))
+
+    def add(self, rows: Sequence[tuple[str, float, int, float]]) -> None:
+        for name, value, step, wall in rows:
+            self._writer.write_event(self._event(wall_time=wall, step=step, summary=self._scalar(name, value)))
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 class Journal:
@@ -31,27 +63,50 @@ class Journal:
     def __init__(self, run: Path | None, *, tensorboard: bool) -> None:
         self.lines: list[dict[str, Any]] = []
         self._path = run / "metrics.jsonl" if run is not None else None
-        self._events = run / "events" if run is not None and tensorboard else None
+        self._folder = run / "events" if run is not None and tensorboard else None
         self._file: Any = None
-        self._writer: Any = None
+        self._events: _Events | None = None
         self._waiting: list[tuple[str, float, int, float]] = []
         self._handed_on = time.monotonic()
 
     def open(self, *, offset: int, step: int) -> None:
-        """Continue behind byte `offset` of the file; what a process that died wrote behind it is cut off."""
+        """Continue behind byte `offset` of the file; what a process that died wrote behind it is cut off.
+
+        Raises:
+            CheckpointError: The file is shorter than the checkpoint knows, is no regular file, or holds no JSON lines.
+            StorageError: It cannot be written.
+        """
         if self._path is None:
             return
         with storage_errors(self._path):
-            self._path.touch()
-            os.truncate(self._path, offset)
-            text = self._path.read_text(encoding="utf-8")
-            self._file = self._path.open("a", encoding="utf-8")
-        self.lines = [json.loads(line) for line in text.splitlines()]
-        if self._events is not None:
-            from tensorboardX import SummaryWriter  # noqa: PLC0415 - heavy, and only for runs with events
+            # A run folder may come from elsewhere: a link must not lead to cutting some other file.
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        file = os.fdopen(descriptor, "r+", encoding="utf-8")
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size < offset:
+            file.close()
+            raise self._unusable(f"it has {facts.st_size} bytes, the checkpoint knows {offset}")
+        self._file = file
+        try:
+            with storage_errors(self._path):
+                file.truncate(offset)
+                self.lines = [json.loads(line) for line in file.read().splitlines()]
+                file.seek(0, os.SEEK_END)
+        except ValueError as error:
+            if isinstance(error, LaminaError):
+                raise
+            raise self._unusable(f"it holds a line that is not JSON ({error})") from None
+        if self._folder is not None:
+            with storage_errors(self._folder):
+                self._events = _Events(self._folder, step=step)
 
-            with storage_errors(self._events):
-                self._writer = SummaryWriter(str(self._events), purge_step=step or None)
+    def _unusable(self, why: str) -> CheckpointError:
+        return CheckpointError(
+            f"metrics.jsonl does not belong to the latest checkpoint: {why}.",
+            where=str(self._path),
+            accepts="the file as the training wrote it",
+            mend="bring the file back, or begin a new run",
+        )
 
     @property
     def offset(self) -> int:
@@ -61,7 +116,7 @@ class Journal:
         with storage_errors(self._path or ""):
             self._file.flush()
             os.fsync(self._file.fileno())
-            return int(self._file.tell())
+            return os.fstat(self._file.fileno()).st_size
 
     def write(self, *, step: int, epoch: int, split: str, values: Mapping[str, float]) -> None:
         """One line; `values` by metric name without the split."""
@@ -71,30 +126,33 @@ class Journal:
             with storage_errors(self._path or ""):
                 self._file.write(json.dumps(line) + "\n")
                 self._file.flush()
-        if self._writer is not None:
+        if self._events is not None:
             self._waiting += [(f"{split}/{name}", value, step, time.time()) for name, value in values.items()]
             if time.monotonic() - self._handed_on > _EVENTS_EVERY_S:
                 self._hand_on()
 
     def _hand_on(self) -> None:
-        """Give the waiting scalars to TensorBoard's writer, whose thread costs milliseconds per call."""
-        with storage_errors(self._events or ""):
-            for name, value, step, wall in self._waiting:
-                self._writer.add_scalar(name, value, step, walltime=wall)
-        self._waiting.clear()
+        """Write the waiting scalars, many at a time."""
+        rows, self._waiting = self._waiting, []
         self._handed_on = time.monotonic()
+        if self._events is not None:
+            with storage_errors(self._folder or ""):
+                self._events.add(rows)
 
     def close(self) -> None:
-        """Flush and close the files."""
-        if self._writer is not None:
-            self._hand_on()
-            with storage_errors(self._events or ""):
-                self._writer.close()
-            self._writer = None
-        if self._file is not None:
-            with storage_errors(self._path or ""):
-                self._file.close()
-            self._file = None
+        """Flush and close the files; both are closed even where one fails."""
+        events, self._events = self._events, None
+        file, self._file = self._file, None
+        rows, self._waiting = self._waiting, []
+        try:
+            if events is not None:
+                with storage_errors(self._folder or ""):
+                    events.add(rows)
+                    events.close()
+        finally:
+            if file is not None:
+                with storage_errors(self._path or ""):
+                    file.close()
 
 
 class RunningMeans:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import math
 import signal
 import threading
 import time
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from lamina.core import registry
 from lamina.core.devices import Choice, choose_layout, choose_precision
 from lamina.core.errors import CheckpointError, ConfigError, DataError, InterruptedRunError, LaminaError, NonFiniteError
+from lamina.core.files import storage_errors
 from lamina.data.augmentation import Augmentation
 from lamina.data.columns import Columns, Data
 from lamina.data.preprocessing import Preprocessing
@@ -51,6 +53,7 @@ from lamina.train.config import TrainingConfig
 from lamina.train.eager import EagerExecutor, Segment, StepTools
 from lamina.train.ema import WeightAverage
 from lamina.train.journal import Journal, RunningMeans
+from lamina.train.native.nodes import NotNativeError
 from lamina.train.nonfinite import non_finite_weight
 from lamina.train.outcome import make_bundle, write_outcome
 from lamina.train.prepare import Prepare
@@ -169,9 +172,10 @@ class Trainer:
         self._means = {"log": RunningMeans(), "epoch": RunningMeans()}
         self._journal = Journal(run_dir, tensorboard=self.config.tensorboard)
         self._stop_wanted = False
-        self._last_checkpoint = -1
+        self._last_checkpoint: tuple[int, bool] | None = None
         self._best_weights: dict[str, Tensor] | None = None
-        self._best_judgement: Evaluation | None = None  # of this process; a resumed one judges anew, to the same numbers
+        # Of this process; a resumed one judges anew, to the same numbers.
+        self._best_judgement: Evaluation | None = None
         self._dropout: DropoutKeys | None = None
         self._kept_choices: dict[str, Choice] | None = None
         self._seconds = 0.0
@@ -214,12 +218,13 @@ class Trainer:
 
     # --- the road ---
 
-    def fit(self, *, resume: bool = False, until: int | None = None) -> TrainResult:
+    def fit(self, *, resume: bool = False, until: int | None = None, until_pending: bool = False) -> TrainResult:
         """Train to the end, restore the best weights and judge them.
 
         Args:
             resume: Continue from the latest checkpoint of `run_dir`, from the beginning where there is none.
             until: Stop at this step with a checkpoint, as an interruption there would (used by `verify`).
+            until_pending: At the end of an epoch: stop before it is judged, not after.
 
         Raises:
             InterruptedRunError: Ctrl-C, SIGTERM or `until`; a checkpoint was written.
@@ -227,28 +232,37 @@ class Trainer:
             StorageError: The disk is full; earlier checkpoints stand.
         """
         try:
-            self._begin(resume)
-            with self._signals():
-                for index, stage in enumerate(self._stages):
-                    if index < self.cursor.stage:
-                        continue
-                    if index > self.cursor.stage:
-                        self.cursor.stage, self.cursor.stage_step, self.cursor.stage_epoch = index, 0, 0
-                        self._enter(stage)
-                    self._run_stage(until)
-                    if self.callbacks.stop_wanted or self._patience_spent():
-                        break
-                return self._finish()
-        except LaminaError as error:
-            self.callbacks.on_error(self, error)
+            result = self._fit(resume, until, until_pending)
+            self._journal.close()
+            return result
+        except BaseException as error:
+            if isinstance(error, LaminaError):
+                self.callbacks.on_error(self, error)
+            with contextlib.suppress(LaminaError):  # the first error is the one to be told
+                self._journal.close()
             raise
         finally:
-            self._journal.close()
             if self._dropout is not None:
                 self._dropout.release()  # the model is the user's again: fresh masks in its own training loop
 
+    def _fit(self, resume: bool, until: int | None, until_pending: bool) -> TrainResult:
+        self._begin(resume)
+        with self._signals():
+            for index, stage in enumerate(self._stages):
+                if index < self.cursor.stage:
+                    continue
+                if index > self.cursor.stage:
+                    self.cursor.stage, self.cursor.stage_step, self.cursor.stage_epoch = index, 0, 0
+                    self._enter(stage)
+                self._run_stage(until, until_pending)
+                if self.callbacks.stop_wanted or self._patience_spent():
+                    break
+            return self._finish()
+
     def _begin(self, resume: bool) -> None:
         seed_generators(self.seed)
+        self._stop_wanted = False
+        self._trainable = {name: parameter.requires_grad for name, parameter in self.model.named_parameters()}
         self._check()
         self.model.to(self.device)
         self.preprocessing.to(self.device)
@@ -292,7 +306,8 @@ class Trainer:
         for columns in self.data.splits.values():
             self.task.check_columns(columns)
         if self.run_dir is not None:
-            self._checkpoint_folder.mkdir(parents=True, exist_ok=True)
+            with storage_errors(self._checkpoint_folder):
+                self._checkpoint_folder.mkdir(parents=True, exist_ok=True)
 
     def _choose(self, snapshot: Snapshot | None) -> dict[str, Choice]:
         if snapshot is not None:
@@ -308,9 +323,11 @@ class Trainer:
         """Make what the stage needs: trainable part, feed, optimizers, schedule, executors."""
         if stage.prepare is not None:
             stage.prepare(self.model)
-        if stage.trainable is not None:
-            for name, parameter in self.model.named_parameters():
+        for name, parameter in self.model.named_parameters():
+            if stage.trainable is not None:
                 parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in stage.trainable))
+            else:
+                parameter.requires_grad_(self._trainable.get(name, parameter.requires_grad))
         self._updates = list(self.task.updates(self.model))
         batches_per_step = max(update.repeats for update in self._updates)
         train = self.data.splits["train"]
@@ -377,21 +394,28 @@ class Trainer:
             self.choices["executor"] = choose_executor(
                 self.config, self._tools, optimizer=self._optimizer_values, num_steps=self._stage_steps
             )
-        self._compiled = (
-            CompiledExecutor(self._tools, optimizer_values=self._optimizer_values[self._updates[0].name])
-            if self.choices["executor"].value == "compiled"
-            else None
-        )
+        self._compiled = self._compile() if self.choices["executor"].value == "compiled" else None
+
+    def _compile(self) -> CompiledExecutor:
+        try:
+            return CompiledExecutor(self._tools, optimizer_values=self._optimizer_values[self._updates[0].name])
+        except NotNativeError as error:
+            raise CheckpointError(
+                f"The run's steps were compiled; here they cannot be: {error}.",
+                where=str(self.run_dir or "training"),
+                accepts="a machine with a C++ compiler, as the run began on",
+                mend="install g++ or clang++, or begin a new run with training.compile=never",
+            ) from None
 
     # --- the loop ---
 
-    def _run_stage(self, until: int | None) -> None:
+    def _run_stage(self, until: int | None, until_pending: bool) -> None:
         cursor = self.cursor
         while True:
             finished = cursor.stage_step >= self._stage_steps
             if cursor.pending and (finished or cursor.batch >= self._steps_per_epoch):
                 self._end_epoch()
-                if cursor.step == until:
+                if cursor.step == until and not until_pending:
                     self._interrupt()
                 continue
             if finished or self.callbacks.stop_wanted or self._patience_spent():
@@ -401,7 +425,9 @@ class Trainer:
             self._train_mode()
             while cursor.batch < self._steps_per_epoch and cursor.stage_step < self._stage_steps:
                 self._run_segment(self._segment_length(until))
-                if self._stop_wanted or (cursor.step == until and cursor.batch < self._steps_per_epoch):
+                if self._stop_wanted or (
+                    cursor.step == until and (until_pending or cursor.batch < self._steps_per_epoch)
+                ):
                     self._interrupt()
 
     def _interrupt(self) -> None:
@@ -580,7 +606,7 @@ class Trainer:
         self.callbacks.on_evaluated(self, "valid" if found else "train", found or train_losses)
 
     def _improves(self, value: float, better: str) -> bool:
-        if self.best.value is None or better == "latest":
+        if self.best.value is None or better == "latest" or math.isnan(self.best.value):
             return True
         delta = self.config.min_delta
         return value > self.best.value + delta if better == "max" else value < self.best.value - delta
@@ -609,7 +635,7 @@ class Trainer:
         return self.run_dir / "checkpoints"
 
     def _checkpoint(self) -> None:
-        if self.run_dir is None or self._last_checkpoint == self.cursor.step:
+        if self._last_checkpoint == (self.cursor.step, self.cursor.pending):
             return
         bad = non_finite_weight(self.model)
         if bad is not None:
@@ -619,8 +645,10 @@ class Trainer:
                 accepts="finite weights",
                 mend="lower optimizer.lr or clip gradients (training.clip_norm=1.0); earlier checkpoints are untouched",
             )
+        if self.run_dir is None:
+            return
         path = write_checkpoint(self._checkpoint_folder, self.cursor.step, self._snapshot())
-        self._last_checkpoint = self.cursor.step
+        self._last_checkpoint = (self.cursor.step, self.cursor.pending)
         prune(self._checkpoint_folder, keep=self.config.keep_checkpoints, best=self.best.step)
         self.callbacks.on_checkpoint(self, path)
 
@@ -668,7 +696,7 @@ class Trainer:
         if self.best.step is not None:
             own = tensors.get("best")
             self._best_weights = own if own is not None else self._judged_state()
-        self._last_checkpoint = self.cursor.step
+        self._last_checkpoint = (self.cursor.step, self.cursor.pending)
 
     # --- the end ---
 
@@ -686,8 +714,9 @@ class Trainer:
         for split in ("valid", "test"):
             columns = self.data.splits.get(split)
             if columns is not None and columns.num_rows:
-                known = self._best_judgement if split == "valid" else None
-                evaluations[split] = known or self._evaluate(columns)
+                # In fp32 whatever training used: the numbers that the bundle gives wherever it is judged again.
+                known = self._best_judgement if split == "valid" and not self._tools.autocast else None
+                evaluations[split] = known or pipeline.evaluate(columns)
                 metrics.update({f"{split}/{name}": value for name, value in evaluations[split].metrics.items()})
         result = TrainResult(
             metrics=metrics,

@@ -65,7 +65,8 @@ def verify_resume(run_dir: Path, make_trainer: Callable[[Path], Trainer]) -> Rep
             # The rules of auto may have been overruled on the command line; the replay keeps what the run did.
             trainer.keep_choices(expected.document["choices"])
         with contextlib.suppress(InterruptedRunError):
-            trainer.fit(resume=True, until=step_of(goal))
+            pending = bool(expected.document["cursor"]["pending"])
+            trainer.fit(resume=True, until=step_of(goal), until_pending=pending)
         other = replayed / "checkpoints" / goal.name
         names = sorted(path.name for path in goal.iterdir())
         differing = tuple(
