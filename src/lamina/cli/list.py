@@ -35,7 +35,8 @@ def run(options: argparse.Namespace, output: Output) -> int:
         size = max((len(entry.name) for entry in rows), default=0)
         for entry in rows:
             output.text(f"  {entry.name:<{size}}  {textwrap.shorten(entry.summary, 100, placeholder=' …')}".rstrip())
-    output.note("\n`lamina show NAME` says more about each.")
+    if not output.json_wanted:
+        output.note("\n`lamina show NAME` says more about each.")
     return 0
 
 
