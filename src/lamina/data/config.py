@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, WithJsonSchema
 
 from lamina.core.config import Config, Field
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+# `data.label=4` is read as a number by YAML; it names a column all the same.
+ColumnName = Annotated[
+    str, BeforeValidator(_as_text), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}]})
+]
 
 
 class DataConfig(Config):
@@ -12,7 +24,7 @@ class DataConfig(Config):
 
     path: str | None = Field(None, description="File, folder or archive, or the name of an embedded dataset.")
     reader: str | None = Field(None, description="Name of the reader; found from the content by default.")
-    label: str | None = Field(
+    label: ColumnName | None = Field(
         None, description="Column that holds the label or target: its header, or its number from 0."
     )
     target: Literal["class", "number"] | None = Field(
@@ -44,7 +56,7 @@ class DataConfig(Config):
     )
     folds: int = Field(5, description="Number of folds with split=kfold or group.", ge=2)
     fold: int = Field(0, description="Which fold is the validation split, from 0.", ge=0)
-    group: str | None = Field(
+    group: ColumnName | None = Field(
         None, description="Column whose values must not be divided between splits; also judged value by value."
     )
     balance: Literal["none", "sample", "weight"] = Field(

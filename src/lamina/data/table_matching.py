@@ -103,6 +103,13 @@ def _places(
             raise _missing(
                 table, wanted[-1], wanted, f"give at least {max(map(int, wanted)) + 1} columns, as in training"
             )
+        if len(columns) > (width := _known_width(spec, wanted)):
+            raise DataError(
+                f"The table has {len(columns)} columns; training knew {width}.",
+                where=table.where,
+                accepts=f"tables of {width} columns with the target, or of {len(wanted)} without, in the order of training",
+                mend="choose another file, or cut it to the columns of training; the training data had no header to go by",
+            )
         places = {name: int(name) for name in wanted}
         return places, _answer_by_number(table, spec, target) if answers else -1
     if answers and not numbered and len(columns) == len(wanted) + 1:
@@ -121,6 +128,12 @@ def _places(
     notes.append(f"{table.where}: the features are found by their order.")
     order = sorted(wanted, key=int) if numbered else wanted
     return dict(zip(order, columns, strict=True)), answer
+
+
+def _known_width(spec: DataSpec, wanted: Sequence[str]) -> int:
+    """How many columns the headerless training data had, as far as features, target and group tell."""
+    others = [f.name for column in spec.columns.values() for f in column.fields]
+    return 1 + max(int(name) for name in [*wanted, *others] if name.isdecimal())
 
 
 def _by_name(table: RawTable, wanted: Sequence[str]) -> dict[str, int]:
