@@ -375,12 +375,12 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
                     mend=f"drop {part}=… or {word}",
                 )
             level = inner
-        if parts[-1] in level:
+        if isinstance(level.get(parts[-1]), dict) and not isinstance(value, dict):
             raise ConfigError(
-                f"{key!r} is given twice.",
+                f"{key!r} would drop what was given inside it before.",
                 where=f"command line, {word!r}",
-                accepts="each key once",
-                mend=f"drop one of the two {key}=…",
+                accepts="each section in one way: its options one by one, or as a whole",
+                mend=f"name it beside its options: {key}.kind=… (model) or {key}.name=… (the others)",
             )
         level[parts[-1]] = value
     return nested
