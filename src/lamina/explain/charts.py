@@ -49,7 +49,9 @@ def format_number(value: float) -> str:
         return "0"
     magnitude = abs(value)
     if magnitude >= 1e9 or magnitude < 1e-4:
-        return f"{value:.3e}".replace("-", "−")
+        mantissa, _, power = f"{value:.3e}".partition("e")
+        mantissa = mantissa.rstrip("0").rstrip(".")
+        return f"{mantissa}e{int(power)}".replace("-", "−")
     digits = max(0, 3 - math.floor(math.log10(magnitude)))
     text = f"{value:,.{digits}f}" if magnitude >= 10_000 else f"{value:.{digits}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
@@ -94,10 +96,10 @@ class _Scale:
         return [10.0**power for power in range(first, last + 1, stride)]
 
 
-def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: str) -> str:
+def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: str, may_log: bool = True) -> str:
     """Several lines over a common x axis.
 
-    The y axis is logarithmic where all values are positive and span more than two powers of ten.
+    The y axis is logarithmic where all values are positive and span more than two powers of ten, if it may be.
 
     Args:
         series: At most six are told apart; each needs x and y of the same length.
@@ -112,7 +114,7 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: s
     x_low, x_high = min(x for x, _ in finite), max(x for line in series for x in line.x)
     x_low = 0.0 if 0 <= x_low < 0.2 * x_high else x_low
     y_low, y_high = min(y for _, y in finite), max(y for _, y in finite)
-    log = y_low > 0 and y_high / y_low > 100
+    log = may_log and y_low > 0 and y_high / y_low > 100
     if not log:
         room = (y_high - y_low) * 0.05 or abs(y_high) * 0.1 or 1.0
         # Losses and errors are read against zero, accuracies against one: go that far when it is near anyway.

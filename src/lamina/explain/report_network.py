@@ -64,7 +64,7 @@ def wrong_section(run: Path) -> dict[str, Any] | None:
                 "predicted": item.get("predicted"),
                 "probability": _sureness(item),
                 "row": item.get("row"),
-                "origin": item.get("origin") or f"row {item.get('row')}",
+                "origin": _place(item),
             }
             for item, image in zip(items, images, strict=False)
         ]
@@ -72,7 +72,7 @@ def wrong_section(run: Path) -> dict[str, Any] | None:
     rows = [
         {
             "cells": [
-                item.get("origin") or f"row {item.get('row')}",
+                _place(item),
                 _value(item.get("true")),
                 _value(item.get("predicted")),
                 _value(item.get("error")) if numbers else _sureness(item),
@@ -84,6 +84,12 @@ def wrong_section(run: Path) -> dict[str, Any] | None:
     ]
     last = "Error in standard deviations" if numbers else "Sureness"
     return {"caption": caption, "head": ["Row", "True", "Predicted", last], "rows": rows, "numeric": (3,)}
+
+
+def _place(item: dict[str, Any]) -> str:
+    """Where the row came from: file and folder without the way to them, which is nobody else's business."""
+    origin = item.get("origin")
+    return "/".join(str(origin).split("/")[-2:]) if origin else f"row {item.get('row')}"
 
 
 def _sureness(item: dict[str, Any]) -> str:

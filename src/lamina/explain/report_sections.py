@@ -38,7 +38,17 @@ _MOST_CLASSES_IN_TABLE: Final = 32
 _MOST_PAIRS: Final = 12
 _MOST_BARS: Final = 40
 _MOST_CHARTS: Final = 8
-_PRETTY: Final = {"mae": "MAE", "mse": "MSE", "r2": "R²", "lr": "learning rate", "f1": "F1", "roc": "ROC", "auc": "AUC"}
+_PRETTY: Final = {
+    "mae": "MAE",
+    "mse": "MSE",
+    "rmse": "RMSE",
+    "top5": "top-5",
+    "r2": "R²",
+    "lr": "learning rate",
+    "f1": "F1",
+    "roc": "ROC",
+    "auc": "AUC",
+}
 BASELINE_NAMES: Final = {"knn": "k-nearest neighbours", "linear": "Linear model", "mean": "Always the mean"}
 
 Row = dict[str, Any]
@@ -263,7 +273,7 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             )
             for split, points in splits.items()
         ]
-        svg = line_chart(series, title=pretty(name), x_label="step", y_label=pretty(name))
+        svg = line_chart(series, title=pretty(name), x_label="step", y_label=pretty(name), may_log=name != "lr")
         if svg and max(len(line.x) for line in series) > 1:
             charts.append({"title": pretty(name), "svg": svg, "note": _curve_note(name, splits)})
     return charts[:_MOST_CHARTS]

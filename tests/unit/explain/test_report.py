@@ -183,6 +183,11 @@ def test_tables_and_pictures_are_described(full: Page) -> None:
     assert all(attrs.get("aria-label") or attrs.get("aria-hidden") for tag, attrs in full.tags if tag == "svg")
 
 
+def test_the_way_to_the_data_is_not_told(full: Page) -> None:
+    assert "cats/1.png" in full.text
+    assert "secret" not in full.text
+
+
 def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", finished=False)
     page = Page(write_report(run.path).read_text(encoding="utf-8"))
