@@ -128,7 +128,7 @@ def main() -> None:
     moments = (
         [("early", 0.0)]
         + [("time", dice.uniform(0, duration)) for _ in range(13)]
-        + [("write", n) for n in (1, 2, 4, 7, 9, 12)]
+        + [("write", n) for n in (1, 2, 8, 14, 20, 27)]
     )
     for number, (kind, value) in enumerate(moments):
         folder = base / f"run-{number}"

@@ -125,7 +125,9 @@ def test_an_interrupt_leaves_a_checkpoint_and_130(tmp_path: Path, number: signal
 
 def test_an_interrupt_while_loading_is_130_too(tmp_path: Path) -> None:
     """Before the first step there is nothing to keep but the folder; the message says how to begin again."""
-    (tmp_path / "torch.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
+    (tmp_path / "torch.py").write_text(
+        "import os, signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    )
     folder = tmp_path / "run"
     found = run(["train", "digits", "--run", str(folder)], env={"PYTHONPATH": str(tmp_path)})
     assert found.returncode == 130

@@ -27,7 +27,7 @@ def test_killed_at_twenty_moments_resumes_bit_for_bit(tmp_path):
         assert not row["torn"], row
         assert not row["leftovers"], row
     assert any(row["resumed_from"] == 0 for row in rows), "no death before the first checkpoint"
-    assert sum(row["resumed_from"] > 0 for row in rows) >= 8, "hardly a resume continued from a checkpoint"
+    assert sum(row["resumed_from"] > 0 for row in rows) >= 4, "hardly a resume continued from a checkpoint"
     assert sum(row["kind"] == "write" for row in rows) == 6
 
 

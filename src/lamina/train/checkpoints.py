@@ -188,20 +188,15 @@ def give_weights(model: nn.Module, weights: dict[str, Tensor], *, where: str) ->
     Raises:
         CheckpointError: They are another model's.
     """
-    own = model.state_dict()
-    differing = sorted(
-        name
-        for name in own.keys() | weights.keys()
-        if name not in own or name not in weights or own[name].shape != weights[name].shape
-    )
-    if differing:
+    try:
+        model.load_state_dict(weights)  # asks the model, whose buffers may grow with what was learned (kNN)
+    except (RuntimeError, ValueError) as error:
         raise CheckpointError(
-            f"The checkpoint's weights do not fit the model: {', '.join(differing[:6])}{', …' if len(differing) > 6 else ''}.",
+            f"The checkpoint's weights do not fit the model: {' '.join(str(error).split())}",
             where=where,
             accepts="the model that the run was started with",
             mend="undo the change of recipe.yaml, or begin a new run with it",
-        )
-    model.load_state_dict(weights)
+        ) from None
 
 
 # --- optimizer and generators to tensors and JSON -------------------------------------------------------------------
