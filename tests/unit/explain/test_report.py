@@ -73,7 +73,15 @@ def add_details(run: RunFolder) -> None:
         },
         "examples.json": {
             "split": "test",
-            "examples": [{"true": "cat", "predicted": LABELS[1], "probability": 0.99, "row": 7}],
+            "examples": [
+                {
+                    "true": "cat",
+                    "predicted": LABELS[1],
+                    "probability": 0.99,
+                    "row": 7,
+                    "origin": "/home/me/secret/cats/1.png",
+                }
+            ],
         },
     }
     for name, document in write.items():
