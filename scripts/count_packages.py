@@ -1,7 +1,8 @@
 """Count what a plain `pip install lamina` installs, and try it: fresh environment, no extras, no checkout on the path.
 
-The wheel is built from a copy of the sources, installed with the lock's versions, and every module of the package is
-imported, so that a core module which needs an extra is found here. Fails past 50 packages.
+The wheel is built from a copy of the sources, installed with the lock's versions, every module of the package is imported
+and a small training run, so that a core module which needs an extra, or a file missing from the wheel, is found here.
+Fails past 50 packages.
 
     python scripts/count_packages.py [--json]
 """
@@ -46,6 +47,11 @@ def count(folder: Path) -> dict[str, object]:
     imported = subprocess.run([python, "-W", "error", "-c", IMPORT_ALL], cwd=folder, capture_output=True, text=True)
     if imported.returncode:
         sys.exit(f"A module does not import with the core alone:\n{imported.stderr}")
+    # A training with its report uses every data file of the package: templates, index, sources for the compiler.
+    words = ["train", "digits", "--run", "run", "training.epochs=1", "--quiet"]
+    subprocess.run([python, "-m", "lamina", *words], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    if not (folder / "run" / "report.html").is_file():
+        sys.exit("The installed package trains but writes no report.")
     return {
         "num_packages": len(names),
         "wheel_bytes": wheel.stat().st_size,

@@ -72,6 +72,15 @@ def test_the_core_does_not_depend_on_extras() -> None:
     assert everything.extras == set(extras) - {"all", "dev"}
 
 
+def test_every_file_that_the_package_reads_is_in_the_wheel() -> None:
+    package = ROOT / "src" / "lamina"
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    wanted = {path for pattern in settings["package-data"]["lamina"] for path in package.glob(pattern)}
+    there = {path for path in tracked() if path.is_relative_to(package) and path.suffix != ".py"}
+    assert there <= wanted, "add it to package-data in pyproject.toml"
+    assert package / "explain" / "report.html.j2" in there
+
+
 def test_one_version() -> None:
     assert PROJECT["version"] == lamina.__version__
     assert f"## {lamina.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
