@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lamina.core.errors import NonFiniteError
+from lamina.core.memory import keep_freed_memory
 from lamina.data.columns import Columns, DataSpec, batch_to
 from lamina.data.inputs import read_inputs
 from lamina.data.preprocessing import Preprocessing
@@ -116,6 +117,8 @@ def _forward(
 @contextlib.contextmanager
 def judging(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every module is in the mode it was in."""
+    if model_device(model).type == "cpu":
+        keep_freed_memory()
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -25,6 +25,7 @@ from lamina.core import registry
 from lamina.core.devices import Choice, choose_layout, choose_precision
 from lamina.core.errors import CheckpointError, ConfigError, DataError, InterruptedRunError, LaminaError, NonFiniteError
 from lamina.core.files import storage_errors
+from lamina.core.memory import keep_freed_memory, return_freed_memory
 from lamina.data.augmentation import Augmentation
 from lamina.data.columns import Columns, Data
 from lamina.data.preprocessing import Preprocessing
@@ -244,6 +245,8 @@ class Trainer:
         finally:
             if self._dropout is not None:
                 self._dropout.release()  # the model is the user's again: fresh masks in its own training loop
+            if self.device.type == "cpu":
+                return_freed_memory()
 
     def _fit(self, resume: bool, until: int | None, until_pending: bool) -> TrainResult:
         self._begin(resume)
@@ -261,6 +264,8 @@ class Trainer:
 
     def _begin(self, resume: bool) -> None:
         seed_generators(self.seed)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self._stop_wanted = False
         self._trainable = {name: parameter.requires_grad for name, parameter in self.model.named_parameters()}
         self._check()
