@@ -98,15 +98,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    rows = []
+    known: dict[str, dict[str, object]] = {}  # rows of earlier calls stay, in the order of EXPERIMENTS
+    if arguments.output and arguments.output.is_file():
+        known = {row["name"]: row for row in json.loads(arguments.output.read_text(encoding="utf-8"))["rows"]}
     for experiment in EXPERIMENTS:
         if arguments.names and experiment.name not in arguments.names:
             continue
         row = run(experiment, arguments.folder, seeds=arguments.seeds)
-        rows.append(row)
+        known[experiment.name] = row
         spread = f" ± {row['spread']:.4f}" if row["spread"] is not None else ""
         print(f"{row['name']:<32} {row['metric']:<9} {row['mean']:.4f}{spread}  {row['seconds']:.1f} s", flush=True)
         if arguments.output:
+            rows = [known[other.name] for other in EXPERIMENTS if other.name in known]
             write_atomic(arguments.output, json.dumps({"schema": 1, "rows": rows}, indent=1).encode() + b"\n")
 
 

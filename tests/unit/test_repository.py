@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -79,6 +80,13 @@ def test_every_file_that_the_package_reads_is_in_the_wheel() -> None:
     there = {path for path in tracked() if path.is_relative_to(package) and path.suffix != ".py"}
     assert there <= wanted, "add it to package-data in pyproject.toml"
     assert package / "explain" / "report.html.j2" in there
+
+
+def test_tables_of_figures_are_those_of_the_results() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "tables.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_one_version() -> None:

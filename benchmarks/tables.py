@@ -1,0 +1,118 @@
+"""Write the tables of the documentation from benchmarks/results/: no figure in a page is typed by hand.
+
+    python benchmarks/tables.py [--check]
+
+A page holds `<!-- table: NAME -->` and `<!-- end -->`; what stands between them is made from results/NAME.json. With --check
+nothing is written and the exit status says whether the pages are current.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PAGES = HERE.parent / "docs"
+_TABLE = re.compile(r"(<!-- table: ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def quality(document: Mapping[str, Any]) -> str:
+    """Experiments over seeds."""
+    lines = ["| experiment | metric | held-out fifth | seeds |", "| --- | --- | --- | --- |"]
+    for row in document["rows"]:
+        share = row["metric"] != "mae"
+        factor, unit = (100, " %") if share else (1, "")
+        spread = f" ± {row['spread'] * factor:.2f}" if row["spread"] is not None else ""
+        lines.append(
+            f"| {row['name']} | {row['metric']} | {row['mean'] * factor:.2f}{spread}{unit} | {len(row['values'])} |"
+        )
+    return "\n".join(lines)
+
+
+def speed(document: Mapping[str, Any]) -> str:
+    """Contenders of benchmarks/run.py, the fastest first, a table for each work."""
+    parts = []
+    for result in document["works"]:
+        lines = [
+            f"{result['name']}, {result['work']['rows']:,} samples a round, {document['rounds']} rounds:",
+            "",
+            "| tool | samples/s | ratio to the plain loop | lowest and highest round | Lamina to it | of the machine's peak |",
+            "| --- | ---: | ---: | ---: | ---: | ---: |",
+        ]
+        for row in sorted(result["rows"], key=lambda row: -row.get("ratio", 0.0)):
+            if "failed" in row:
+                lines.append(f"| {row['tool']} | failed | | | | |")
+                continue
+            low, high = row["ratio_min_max"]
+            lines.append(
+                f"| {row['tool']} | {row['samples_per_s']:,} | {row['ratio']:.2f} | {low:.2f}–{high:.2f} "
+                f"| {row['lamina_to_it']:.2f} | {row['share_of_peak']:.1%} |"
+            )
+        parts.append("\n".join(lines))
+    machine = document["machine"]
+    flags = ", ".join(machine["instructions"])
+    parts.append(f"Machine: {machine['processor']}, {machine['cores']} cores, {flags}; Python {machine['python']}.")
+    return "\n\n".join(parts)
+
+
+def neighbours(document: Mapping[str, Any]) -> str:
+    """Contenders of benchmarks/knn.py."""
+    lines = [
+        f"{document['rows']:,} rows of {document['features']:,} values, {document['k']} neighbours, {document['threads']} threads:",
+        "",
+        "| data | tool | queries/s | ratio to a plain product | prepared in | neighbours that were wrong |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name in ("noise", "images"):
+        for tool, row in document[name].items():
+            wrong = f"{row['wrong_queries']} of {row['judged_queries']} queries"
+            numbers = f"{row['queries_per_s']:,.0f} | {row['ratio']:.2f} | {row['prepared_s']:.1f} s"
+            lines.append(f"| {name} | {tool} | {numbers} | {wrong} |")
+    return "\n".join(lines)
+
+
+RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "quality": quality,
+    "mnist-mlp": speed,
+    "sign-cnn": speed,
+    "knn": neighbours,
+}
+
+
+def render(page: str) -> str:
+    """The page with every table made anew."""
+
+    def table(found: re.Match[str]) -> str:
+        name = found.group(2)
+        document = json.loads((HERE / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        return f"{found.group(1)}{RENDERERS[name](document)}\n{found.group(3)}"
+
+    return _TABLE.sub(table, page)
+
+
+def main() -> int:
+    """Write the pages, or say which are not current."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = []
+    for path in sorted(PAGES.rglob("*.md")):
+        old = path.read_text(encoding="utf-8")
+        new = render(old)
+        if new == old:
+            continue
+        stale.append(str(path.relative_to(HERE.parent)))
+        if not check:
+            path.write_text(new, encoding="utf-8")
+    for name in stale:
+        print(f"{'not current' if check else 'written'}: {name}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
