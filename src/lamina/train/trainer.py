@@ -8,87 +8,45 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lamina.core import registry
 from lamina.core.devices import Choice, choose_layout, choose_precision
 from lamina.core.errors import CheckpointError, ConfigError, DataError, InterruptedRunError, LaminaError, NonFiniteError
 from lamina.core.files import storage_errors
 from lamina.core.memory import keep_freed_memory, return_freed_memory
 from lamina.data.augmentation import Augmentation
-from lamina.data.columns import Columns, Data
+from lamina.data.columns import Data
 from lamina.data.preprocessing import Preprocessing
 from lamina.nn.dropout import DropoutKeys
 from lamina.optim.create import create_optimizer
 from lamina.optim.schedules import Schedule, create_schedule
 from lamina.tasks.base import GradientUpdate, Stage, Task
 from lamina.tasks.bundle import Bundle
-from lamina.tasks.pipeline import Evaluation, Pipeline, evaluate
+from lamina.tasks.pipeline import Evaluation, Pipeline
 from lamina.train.callbacks import Callback, Callbacks
-from lamina.train.checkpoints import (
-    Snapshot,
-    clear_leftovers,
-    give_weights,
-    list_checkpoints,
-    pack_optimizer,
-    prune,
-    read_checkpoint,
-    step_of,
-    unpack_optimizer,
-    write_checkpoint,
-)
+from lamina.train.checkpoints import Snapshot, list_checkpoints, step_of
 from lamina.train.compiled import CompiledExecutor
 from lamina.train.compiled_rule import choose_executor
 from lamina.train.config import TrainingConfig
 from lamina.train.eager import EagerExecutor, Segment, StepTools
 from lamina.train.ema import WeightAverage
+from lamina.train.interruption import Interruption
 from lamina.train.journal import Journal, RunningMeans
+from lamina.train.judging import Best, Judge
 from lamina.train.native.nodes import NotNativeError
-from lamina.train.nonfinite import non_finite_weight
 from lamina.train.outcome import make_bundle, write_outcome
 from lamina.train.prepare import Prepare
-from lamina.train.randomness import pack_generators, seed_generators, unpack_generators
+from lamina.train.randomness import seed_generators
+from lamina.train.resumable import Checkpointer, Cursor, Resumable
 
-
-@dataclass
-class Cursor:
-    """Where training stands: the next step to take. A checkpoint holds it.
-
-    Attributes:
-        stage, epoch, batch, step: From 0; `batch` counts steps within the epoch.
-        stage_step, stage_epoch: Since the stage began.
-        pending: Steps were taken whose epoch's end (judging, early stopping) is still to come.
-    """
-
-    stage: int = 0
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    stage_step: int = 0
-    stage_epoch: int = 0
-    pending: bool = False
-
-
-@dataclass
-class Best:
-    """The best judgement so far, and how long ago it was."""
-
-    step: int | None = None
-    epoch: int | None = None
-    value: float | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
-    evaluations_since: int = 0
+__all__ = ["Best", "Cursor", "TrainResult", "Trainer", "latest_step"]
 
 
 @dataclass
@@ -167,22 +125,29 @@ class Trainer:
         self.device = device or torch.device("cpu")
         self.callbacks = Callbacks(callbacks)
         self.cursor = Cursor()
-        self.best = Best()
         self.choices: dict[str, Choice] = {}
         self._feed_options = dict(feed_options or {})
         self._means = {"log": RunningMeans(), "epoch": RunningMeans()}
         self._journal = Journal(run_dir, tensorboard=self.config.tensorboard)
-        self._stop_wanted = False
-        self._last_checkpoint: tuple[int, bool] | None = None
-        self._best_weights: dict[str, Tensor] | None = None
-        # Of this process; a resumed one judges anew, to the same numbers.
-        self._best_judgement: Evaluation | None = None
+        self._interruption = Interruption()
+        self._checkpointer = Checkpointer(run_dir, keep=self.config.keep_checkpoints)
+        self._judge = Judge(model, task, data, preprocessing=preprocessing, config=self.config, device=self.device)
         self._dropout: DropoutKeys | None = None
         self._kept_choices: dict[str, Choice] | None = None
         self._seconds = 0.0
         self._rows_done = 0
 
     # --- what watchers may read ---
+
+    @property
+    def best(self) -> Best:
+        """The best judgement so far."""
+        return self._judge.best
+
+    @property
+    def monitor(self) -> tuple[str, str]:
+        """(metric, "max" or "min") by which the best weights are chosen."""
+        return self._judge.monitor
 
     @property
     def total_steps(self) -> int:
@@ -250,7 +215,7 @@ class Trainer:
 
     def _fit(self, resume: bool, until: int | None, until_pending: bool) -> TrainResult:
         self._begin(resume)
-        with self._signals():
+        with self._interruption.awaited():
             for index, stage in enumerate(self._stages):
                 if index < self.cursor.stage:
                     continue
@@ -258,7 +223,7 @@ class Trainer:
                     self.cursor.stage, self.cursor.stage_step, self.cursor.stage_epoch = index, 0, 0
                     self._enter(stage)
                 self._run_stage(until, until_pending)
-                if self.callbacks.stop_wanted or self._patience_spent():
+                if self.callbacks.stop_wanted or self._judge.patience_spent:
                     break
             return self._finish()
 
@@ -266,33 +231,27 @@ class Trainer:
         seed_generators(self.seed)
         if self.device.type == "cpu":
             keep_freed_memory()
-        self._stop_wanted = False
+        self._interruption.wanted = False
         self._trainable = {name: parameter.requires_grad for name, parameter in self.model.named_parameters()}
         self._check()
         self.model.to(self.device)
         self.preprocessing.to(self.device)
-        snapshot: Snapshot | None = None
-        if self.run_dir is not None:
-            clear_leftovers(self.run_dir)
-            found = list_checkpoints(self._checkpoint_folder)
-            if found and not resume:
-                raise CheckpointError(
-                    "This run has checkpoints already.",
-                    where=str(self.run_dir),
-                    accepts="a new run folder, or resume=True",
-                    mend=f"lamina train --resume {self.run_dir}",
-                )
-            snapshot = read_checkpoint(found[-1]) if found else None
+        snapshot = self._checkpointer.latest(resume=resume)
         self.choices = self._choose(snapshot)
         if self.choices["layout"].value == "channels_last":
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._stages = list(self.task.stages(self.model))
         self._average = WeightAverage(self.model, decay=self.config.ema_decay) if self.config.ema_decay else None
+        self._judge.begin(
+            average=self._average,
+            autocast=self.choices["precision"].value == "bf16",
+            channels_last=self.choices["layout"].value == "channels_last",
+        )
         if snapshot is not None:
             self.cursor = Cursor(**snapshot.document["cursor"])
         self._enter(self._stages[self.cursor.stage])
         if snapshot is not None:
-            self._restore(snapshot)
+            self._checkpointer.restore(self._resumable, snapshot)
         self._journal.open(
             offset=snapshot.document["metrics_bytes"] if snapshot is not None else 0, step=self.cursor.step
         )
@@ -311,8 +270,9 @@ class Trainer:
         for columns in self.data.splits.values():
             self.task.check_columns(columns)
         if self.run_dir is not None:
-            with storage_errors(self._checkpoint_folder):
-                self._checkpoint_folder.mkdir(parents=True, exist_ok=True)
+            folder = self._checkpointer.folder
+            with storage_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
 
     def _choose(self, snapshot: Snapshot | None) -> dict[str, Choice]:
         if snapshot is not None:
@@ -368,7 +328,7 @@ class Trainer:
             self.schedule_values,
             total_steps=self._stage_steps,
             steps_per_epoch=self._steps_per_epoch,
-            mode="max" if self._judged_by()[1] == "max" else "min",
+            mode="max" if self._judge.mode == "max" else "min",
         )
         self._dropout = dropout = DropoutKeys(self.model, self.seed)
         self._tools = StepTools(
@@ -394,7 +354,7 @@ class Trainer:
             dropout=dropout if len(dropout) else None,
             batches_per_step=batches_per_step,
         )
-        self._eager = EagerExecutor(self._tools, should_stop=lambda: self._stop_wanted)
+        self._eager = EagerExecutor(self._tools, should_stop=lambda: self._interruption.wanted)
         if "executor" not in self.choices:
             self.choices["executor"] = choose_executor(
                 self.config, self._tools, optimizer=self._optimizer_values, num_steps=self._stage_steps
@@ -423,14 +383,14 @@ class Trainer:
                 if cursor.step == until and not until_pending:
                     self._interrupt()
                 continue
-            if finished or self.callbacks.stop_wanted or self._patience_spent():
+            if finished or self.callbacks.stop_wanted or self._judge.patience_spent:
                 return
             if cursor.batch == 0:
                 self.callbacks.on_epoch_begin(self, cursor.epoch)
             self._train_mode()
             while cursor.batch < self._steps_per_epoch and cursor.stage_step < self._stage_steps:
                 self._run_segment(self._segment_length(until))
-                if self._stop_wanted or (
+                if self._interruption.wanted or (
                     cursor.step == until and (until_pending or cursor.batch < self._steps_per_epoch)
                 ):
                     self._interrupt()
@@ -542,86 +502,15 @@ class Trainer:
         last = cursor.stage_step >= self._stage_steps
         judged = last or cursor.stage_epoch % self.config.evaluate_every == 0
         if judged:
-            self._judge(losses)
+            verdict = self._judge.judge(losses, step=cursor.step, epoch=cursor.epoch)
+            if verdict.metrics:
+                self._journal.write(step=cursor.step, epoch=cursor.epoch, split="valid", values=verdict.metrics)
+            self._schedule.observe(verdict.value)
+            self.callbacks.on_evaluated(self, "valid" if verdict.metrics else "train", verdict.metrics or losses)
         every = self.config.checkpoint_every
         due = judged if every is None else cursor.step % every == 0
         if last or due or self.best.step == cursor.step:
             self._checkpoint()
-
-    # --- judging ---
-
-    @contextlib.contextmanager
-    def _judged_weights(self) -> Iterator[None]:
-        with self._average.swapped() if self._average is not None else contextlib.nullcontext():
-            yield
-
-    def _evaluate(self, columns: Columns) -> Evaluation:
-        with self._judged_weights():
-            return evaluate(
-                self.model,
-                self.task,
-                self.preprocessing,
-                columns,
-                device=self.device,
-                autocast=self._tools.autocast,
-                channels_last=self.choices["layout"].value == "channels_last",
-            )
-
-    def _judged_by(self) -> tuple[str, str]:
-        valid = self.data.splits.get("valid")
-        return self.monitor if valid is not None and valid.num_rows else ("loss", "min")
-
-    @property
-    def monitor(self) -> tuple[str, str]:
-        """(metric, "max" or "min") by which the best weights are chosen."""
-        name = self.config.monitor
-        if name is None:
-            return self.task.monitor
-        better = registry.describe("metric", name, where="training.monitor").capabilities["better"]
-        return name, str(better)
-
-    def _judge(self, train_losses: Mapping[str, float]) -> None:
-        valid = self.data.splits.get("valid")
-        if valid is not None and valid.num_rows:
-            judgement = self._evaluate(valid)
-            found = judgement.metrics
-            name, better = self.monitor
-            if name not in found:
-                raise ConfigError(
-                    f"The validation split gives no metric {name!r}.",
-                    where="training.monitor",
-                    accepts=", ".join(sorted(found)),
-                    mend=f"set training.monitor to one of them, such as {sorted(found)[0]}",
-                )
-            self._journal.write(step=self.cursor.step, epoch=self.cursor.epoch, split="valid", values=found)
-            metrics = {f"valid/{key}": value for key, value in found.items()}
-            value = found[name]
-        else:
-            judgement = None
-            better, value, found = "latest", train_losses.get("loss", 0.0), {}
-            metrics = {}
-        self._schedule.observe(value)
-        if self._improves(value, better):
-            self.best = Best(step=self.cursor.step, epoch=self.cursor.epoch, value=value)
-            self._best_weights = self._judged_state()
-            self._best_judgement = judgement
-            self.best.metrics = {**metrics, **{f"train/{key}": v for key, v in train_losses.items()}}
-        else:
-            self.best.evaluations_since += 1
-        self.callbacks.on_evaluated(self, "valid" if found else "train", found or train_losses)
-
-    def _improves(self, value: float, better: str) -> bool:
-        if self.best.value is None or better == "latest" or math.isnan(self.best.value):
-            return True
-        delta = self.config.min_delta
-        return value > self.best.value + delta if better == "max" else value < self.best.value - delta
-
-    def _patience_spent(self) -> bool:
-        return self.config.patience is not None and self.best.evaluations_since >= self.config.patience
-
-    def _judged_state(self) -> dict[str, Tensor]:
-        with self._judged_weights():
-            return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     def _train_mode(self) -> None:
         """Training mode, except that batch norms whose weights are all frozen keep their statistics frozen too."""
@@ -632,97 +521,43 @@ class Trainer:
                 if weights and not any(p.requires_grad for p in weights):
                     module.eval()
 
-    # --- checkpoints ---
+    def _checkpoint(self) -> None:
+        path = self._checkpointer.write(self._resumable)
+        if path is not None:
+            self.callbacks.on_checkpoint(self, path)
 
     @property
-    def _checkpoint_folder(self) -> Path:
-        assert self.run_dir is not None
-        return self.run_dir / "checkpoints"
-
-    def _checkpoint(self) -> None:
-        if self._last_checkpoint == (self.cursor.step, self.cursor.pending):
-            return
-        bad = non_finite_weight(self.model)
-        if bad is not None:
-            raise NonFiniteError(
-                f"The weights {bad!r} are not finite after step {self.cursor.step - 1}.",
-                where=f"step {self.cursor.step - 1}, layer {bad.rpartition('.')[0]!r}",
-                accepts="finite weights",
-                mend="lower optimizer.lr or clip gradients (training.clip_norm=1.0); earlier checkpoints are untouched",
-            )
-        if self.run_dir is None:
-            return
-        path = write_checkpoint(self._checkpoint_folder, self.cursor.step, self._snapshot())
-        self._last_checkpoint = (self.cursor.step, self.cursor.pending)
-        prune(self._checkpoint_folder, keep=self.config.keep_checkpoints, best=self.best.step)
-        self.callbacks.on_checkpoint(self, path)
-
-    def _snapshot(self) -> Snapshot:
-        tensors: dict[str, dict[str, Tensor]] = {"model": self.model.state_dict(), "optimizer": {}}
-        optimizers: dict[str, Any] = {}
-        for name, optimizer in self._tools.optimizers.items():
-            packed, optimizers[name] = pack_optimizer(optimizer, name)
-            tensors["optimizer"].update(packed)
-        tensors["random"], generators = pack_generators()
-        if self._tools.state:
-            tensors["state"] = dict(self._tools.state)
-        if self._average is not None:
-            tensors["ema"] = self._average.averages
-        if self._best_weights is not None and self.best.step != self.cursor.step:
-            tensors["best"] = self._best_weights
-        document = {
-            "cursor": asdict(self.cursor),
-            "best": asdict(self.best),
-            "choices": {name: choice.describe() for name, choice in self.choices.items()},
-            "optimizers": optimizers,
-            "schedule": self._schedule.state(),
-            "means": {name: means.state() for name, means in self._means.items()},
-            "metrics_bytes": self._journal.offset,
-            "generators": generators,
-            "ema_updates": self._average.num_updates if self._average is not None else 0,
-            "stop": self.callbacks.stop_wanted,
-        }
-        return Snapshot(tensors=tensors, document=document)
-
-    def _restore(self, snapshot: Snapshot) -> None:
-        tensors, document = snapshot.tensors, snapshot.document
-        give_weights(self.model, tensors["model"], where=str(self._checkpoint_folder))
-        for name, optimizer in self._tools.optimizers.items():
-            unpack_optimizer(optimizer, name, tensors["optimizer"], document["optimizers"][name])
-        if self._average is not None:
-            self._average.load(tensors["ema"], document["ema_updates"])
-        self._tools.state = {name: value.to(self.device) for name, value in tensors.get("state", {}).items()}
-        self.best = Best(**document["best"])
-        self._schedule.load_state(document["schedule"])
-        for name, means in self._means.items():
-            means.load_state(document["means"][name])
-        unpack_generators(tensors["random"], document["generators"])
-        self.callbacks.stop_wanted = bool(document["stop"])
-        if self.best.step is not None:
-            own = tensors.get("best")
-            self._best_weights = own if own is not None else self._judged_state()
-        self._last_checkpoint = (self.cursor.step, self.cursor.pending)
+    def _resumable(self) -> Resumable:
+        return Resumable(
+            cursor=self.cursor,
+            tools=self._tools,
+            judge=self._judge,
+            schedule=self._schedule,
+            means=self._means,
+            journal=self._journal,
+            callbacks=self.callbacks,
+            choices=self.choices,
+        )
 
     # --- the end ---
 
     def _finish(self) -> TrainResult:
-        if self._best_weights is not None:
-            self.model.load_state_dict(self._best_weights)
-            self._average = None
+        self._judge.restore_best()
         self.model.eval()
         pipeline = Pipeline(self.model, self.task, self.preprocessing, self.data.spec)
         metrics = dict(self.best.metrics)
         evaluations: dict[str, Evaluation] = {}
         if self.task.chooses_thresholds and any(name.startswith("valid/") for name in metrics):
             pipeline.choose_thresholds(self.data.splits["valid"])
-            self._best_judgement = None
+            self._judge.best_evaluation = None
         for split in ("valid", "test"):
             columns = self.data.splits.get(split)
             if columns is not None and columns.num_rows:
                 # In fp32 whatever training used: the numbers that the bundle gives wherever it is judged again.
-                known = self._best_judgement if split == "valid" and not self._tools.autocast else None
+                known = self._judge.best_evaluation if split == "valid" and not self._tools.autocast else None
                 evaluations[split] = known or pipeline.evaluate(columns)
                 metrics.update({f"{split}/{name}": value for name, value in evaluations[split].metrics.items()})
+        pipeline.choose_rejection(evaluations.get("valid"))
         result = TrainResult(
             metrics=metrics,
             evaluations=evaluations,
@@ -732,32 +567,13 @@ class Trainer:
             samples_per_s=self._rows_done / self._seconds if self._seconds else 0.0,
             best_step=self.best.step or self.cursor.step,
             choices=self.choices,
-            stopped_early=self._patience_spent() or self.callbacks.stop_wanted,
+            stopped_early=self._judge.patience_spent or self.callbacks.stop_wanted,
             bundle=make_bundle(self, pipeline, metrics),
         )
         if self.run_dir is not None:
             write_outcome(self.run_dir, pipeline, result, self)
         self.callbacks.on_fit_end(self, result)
         return result
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the present step and write a checkpoint; a second one does not wait."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def handle(number: int, _: FrameType | None) -> None:
-            if self._stop_wanted:
-                raise KeyboardInterrupt
-            self._stop_wanted = True
-
-        previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def latest_step(run_dir: Path) -> int | None:
