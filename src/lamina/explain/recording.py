@@ -70,6 +70,8 @@ class Row:
     def depth(self) -> int:
         """Layers with weights, as papers count them: products, convolutions, recurrences; no norms, no embeddings."""
         module = self.module
+        if not getattr(module, "counts_in_depth", True):  # the projections of residual networks, which papers leave out
+            return 0
         if isinstance(module, nn.RNNBase):
             return module.num_layers
         if isinstance(module, (nn.Linear, nn.Bilinear, nn.RNNCellBase, *CONVOLUTIONS, *TRANSPOSED)):
