@@ -17,11 +17,31 @@ from lamina.models.factory import create_model, model_values
 
 NAMES = registry.names("model")
 FOUNDATION = {"cnn", "knn", "lenet5", "linear", "mlp", "perceptron", "sign-cnn"}
+VISION = {
+    *("alexnet", "alexnet-2012", "mobilenet-v1"),
+    *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "-bn")),
+    *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
+}
 BATCH = 5
 
 
 def capabilities(name: str) -> dict[str, Any]:
     return registry.lookup("model", name).capabilities
+
+
+def build(name: str, **options: Any) -> nn.Module:
+    """A model of its tiny Config, where it has one, else of the default one."""
+    return create_model(name, **{**capabilities(name).get("tiny", {}), **options})
+
+
+def meta(name: str, **options: Any) -> nn.Module:
+    """The model as users build it, without values."""
+    with torch.device("meta"):
+        return create_model(name, **options)
+
+
+def numbers(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def batch(model: nn.Module, *, rows: int = BATCH, seed: int = 0) -> Tensor:
@@ -35,8 +55,8 @@ def batch(model: nn.Module, *, rows: int = BATCH, seed: int = 0) -> Tensor:
 
 
 def ready(name: str, **options: Any) -> nn.Module:
-    """A model of the default Config; one that learns directly has learnt a batch."""
-    model = create_model(name, seed=0, **options)
+    """A model as tests build it; one that learns directly has learnt a batch."""
+    model = build(name, seed=0, **options)
     if not capabilities(name).get("has_gradients", True):
         targets = torch.arange(20) % 3
         model.learn(batch(model, rows=20, seed=1), targets)  # type: ignore[operator]
@@ -44,8 +64,17 @@ def ready(name: str, **options: Any) -> nn.Module:
 
 
 def test_the_sweep_is_not_empty() -> None:
-    assert set(NAMES) >= FOUNDATION
-    assert len(NAMES) >= len(FOUNDATION)
+    assert set(NAMES) >= FOUNDATION | VISION
+    assert sum("tiny" in capabilities(name) for name in NAMES) >= len(VISION)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "tiny" in capabilities(name)])
+def test_the_tiny_one_is_the_same_network_with_fewer_numbers(name: str) -> None:
+    """What the other tests build costs next to nothing; that no stage is missing in it is a matter of stages."""
+    whole, tiny = meta(name), build(name)
+    assert numbers(tiny) < 500_000
+    assert numbers(tiny) < numbers(whole)
+    assert list(tiny.stages) == list(whole.stages)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -79,14 +108,14 @@ def test_it_is_built_from_its_config_again(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_seed_fixes_the_weights(name: str) -> None:
-    one, same = create_model(name, seed=7), create_model(name, seed=7)
+    one, same = build(name, seed=7), build(name, seed=7)
     for (key, a), (_, b) in zip(one.state_dict().items(), same.state_dict().items(), strict=True):
         assert torch.equal(a, b), key
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_gets_a_gradient_or_it_learns_directly(name: str) -> None:
-    model = create_model(name, seed=0).train()
+    model = build(name, seed=0).train()
     inputs = batch(model, rows=20)
     if capabilities(name).get("has_gradients", True):
         assert not hasattr(model, "learn")
@@ -125,6 +154,22 @@ def test_logits_features_and_head(name: str) -> None:
         assert outputs.requires_grad
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if capabilities(name).get("input") == "image"])
+def test_stages_cover_every_parameter_once_and_end_with_the_head(name: str) -> None:
+    model = build(name)
+    stages = getattr(model, "stages", None)
+    if stages is None:
+        assert name in FOUNDATION, "transfer learning freezes by stages"
+        return
+    assert list(stages)[-1] == "head"
+    assert all(prefix.endswith(".") for prefixes in stages.values() for prefix in prefixes)
+    for key, _ in model.named_parameters():
+        found = [stage for stage, prefixes in stages.items() if key.startswith(prefixes)]
+        assert len(found) == 1, (key, found)
+        assert (found == ["head"]) == key.startswith("head."), key
+    assert all(any(key.startswith(prefixes) for key, _ in model.named_parameters()) for prefixes in stages.values())
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_layout_and_precision_change_little(name: str) -> None:
     model = ready(name).eval()
@@ -141,7 +186,7 @@ def test_layout_and_precision_change_little(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_traced_without_reading_values(name: str) -> None:
-    model = create_model(name, seed=0).eval()
+    model = build(name, seed=0).eval()
     document = show_view("layers", Subject(model)).document
     assert document["num_parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert document["layers"]
@@ -192,7 +237,7 @@ def test_models_for_regression_give_as_many_numbers_as_asked(name: str) -> None:
     config = registry.lookup("model", name).config
     assert config is not None
     options = {"regression": True} if "regression" in config.model_fields else {}
-    model = create_model(name, seed=0, num_classes=2, **options)
+    model = build(name, seed=0, num_classes=2, **options)
     inputs = batch(model)
     if not capabilities(name).get("has_gradients", True):
         model.learn(inputs, torch.rand(BATCH, 2))  # type: ignore[operator]

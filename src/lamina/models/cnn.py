@@ -9,27 +9,27 @@ Differs from the paper: blocks of convolution, norm, activation, pooling and dro
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from itertools import count
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, TypeVar
 
 import torch
 from pydantic import field_validator
 from torch import Tensor, nn
 
 from lamina.core.config import Config, Field
-from lamina.core.errors import ConfigError, ShapeError
 from lamina.core.registry import lookup, register
 from lamina.nn.activations import create_activation
-from lamina.nn.arithmetic import OutputSize, conv_output_size, pool_output_size
+from lamina.nn.convolution import create_convolution
 from lamina.nn.dropout import Dropout, SpatialDropout
 from lamina.nn.initialisers import initialise
 from lamina.nn.inputs import check_images
 from lamina.nn.norms import create_norm
+from lamina.nn.pooling import create_pooling
+from lamina.nn.windows import size_after
 
 Part = Literal["norm", "activation", "pool", "dropout"]
 Sizes = tuple[int, int]
+_WORDS: Final = {"conv": "convolution", "pool": "pooling"}
 ConfigType = TypeVar("ConfigType", bound=Config)
 
 
@@ -142,12 +142,17 @@ class CNN(nn.Module):
         self.in_channels = in_channels
         self.image_size = image_size
         layers: OrderedDict[str, nn.Module] = OrderedDict()
-        channels, size = in_channels, image_size
+        channels = in_channels
         stated = [_as_config(BlockConfig, given, where=f"blocks.{place}") for place, given in enumerate(blocks)]
-        _check_size(image_size, stated)
         for number, block in enumerate(stated, start=1):
-            size = _add_block(layers, block, number=number, channels=channels, size=size)
+            _add_block(layers, block, number=number, channels=channels)
             channels = block.channels
+        size = size_after(
+            [(_in_words(name), layer) for name, layer in layers.items()],
+            image_size,
+            model="CNN",
+            mend="use larger images, fewer blocks, or padding: same and pool_padding: same",
+        )
         layers["flatten"] = nn.Flatten()
         width = channels * size[0] * size[1]
         for number, given in enumerate(dense, start=1):
@@ -193,18 +198,10 @@ def _as_config(cls: type[ConfigType], given: ConfigType | Mapping[str, Any], *, 
     return cls.from_values(given, where=where) if isinstance(given, Mapping) else given
 
 
-def _add_block(
-    layers: OrderedDict[str, nn.Module], block: BlockConfig, *, number: int, channels: int, size: Sizes
-) -> Sizes:
-    """Append the layers of a block; returns height and width after it."""
-    conv, *pool = [window for _, window in _windows(block)]
-    steps = [conv(n) for n in size]
-    size = (steps[0].size, steps[1].size)
-    pad = _symmetric(steps)
-    if pad is None:
-        layers[f"pad{number}"] = nn.ZeroPad2d(_sides(steps))
-    layers[f"conv{number}"] = nn.Conv2d(
-        channels, block.channels, block.kernel_size, stride=block.stride, padding=pad or 0
+def _add_block(layers: OrderedDict[str, nn.Module], block: BlockConfig, *, number: int, channels: int) -> None:
+    """Append the layers of a block."""
+    layers[f"conv{number}"] = create_convolution(
+        channels, block.channels, kernel_size=block.kernel_size, stride=block.stride, padding=block.padding
     )
     for part in block.order:
         if part == "norm" and block.norm != "none":
@@ -212,40 +209,12 @@ def _add_block(
         elif part == "activation":
             layers[f"activation{number}"] = _activation(block.activation)
         elif part == "pool" and block.pool != "none":
-            steps = [pool[0](n) for n in size]
-            size = (steps[0].size, steps[1].size)
-            _add_pool(layers, block, steps, number=number)
+            layers[f"pool{number}"] = create_pooling(
+                f"{block.pool}-pool", kernel_size=block.pool_size, padding=block.pool_padding
+            )
         elif part == "dropout" and block.dropout > 0:
             dropout = SpatialDropout if block.dropout_kind == "spatial" else Dropout
             layers[f"dropout{number}"] = dropout(block.dropout)
-    return size
-
-
-def _add_pool(
-    layers: OrderedDict[str, nn.Module], block: BlockConfig, steps: Sequence[OutputSize], *, number: int
-) -> None:
-    """Pooling whose padding is never the maximum and never counts in the average."""
-    k = block.pool_size
-    pad = _symmetric(steps)
-    ends_only = all(step.padding[0] == 0 for step in steps)
-    if pad is None and not ends_only:
-        if block.pool == "average":
-            raise ConfigError(
-                f"Average pooling by {k} cannot pad {steps[0].padding[0]} before and {steps[0].padding[1]} after.",
-                where=f"CNN, block {number}, key `pool_padding`",
-                accepts="valid, or a size that needs padding on one side or equally on both",
-                mend="pool_padding: valid, or pool: max",
-            )
-        layers[f"pad_pool{number}"] = nn.ConstantPad2d(_sides(steps), float("-inf"))
-        layers[f"pool{number}"] = nn.MaxPool2d(k)
-        return
-    # A window that reaches past the end: torch's ceil_mode pools what there is of it.
-    ceil_mode = pad is None
-    padding = pad if pad is not None else 0
-    if block.pool == "max":
-        layers[f"pool{number}"] = nn.MaxPool2d(k, padding=padding, ceil_mode=ceil_mode)
-    else:
-        layers[f"pool{number}"] = nn.AvgPool2d(k, padding=padding, ceil_mode=ceil_mode, count_include_pad=False)
 
 
 def _add_dense(layers: OrderedDict[str, nn.Module], dense: DenseConfig, *, number: int, width: int) -> None:
@@ -269,47 +238,7 @@ def _activation(name: str) -> nn.Module:
     return create_activation(name)
 
 
-def _symmetric(steps: Sequence[OutputSize]) -> Sizes | None:
-    """The padding of height and width where it is the same before and after."""
-    if all(step.padding[0] == step.padding[1] for step in steps):
-        return steps[0].padding[0], steps[1].padding[0]
-    return None
-
-
-def _sides(steps: Sequence[OutputSize]) -> tuple[int, int, int, int]:
-    """Left, right, top, bottom."""
-    (top, bottom), (left, right) = steps[0].padding, steps[1].padding
-    return left, right, top, bottom
-
-
-def _windows(block: BlockConfig) -> list[tuple[str, Callable[[int], OutputSize]]]:
-    """What slides over the image in a block, by name, as functions of the size of an axis."""
-    kernel, stride, padding = block.kernel_size, block.stride, block.padding
-    conv = partial(conv_output_size, kernel=kernel, stride=stride, padding=padding)
-    pool = partial(pool_output_size, kernel=block.pool_size, padding=block.pool_padding)
-    pools = "pool" in block.order and block.pool != "none"
-    return [("convolution", conv), *([("pooling", pool)] if pools else [])]
-
-
-def _size_after(n: int, blocks: Sequence[BlockConfig]) -> tuple[int, str]:
-    """The size of an axis after the blocks; 0, and where and how it vanished, when it is too small."""
-    for number, block in enumerate(blocks, start=1):
-        for name, window in _windows(block):
-            step = window(n)
-            n = step.size
-            if n < 1:
-                return 0, f"{name} {number}: {step.how}"
-    return n, ""
-
-
-def _check_size(image_size: Sizes, blocks: Sequence[BlockConfig]) -> None:
-    for n, axis in zip(image_size, ("height", "width"), strict=True):
-        size, how = _size_after(n, blocks)
-        if size < 1:
-            least = next(m for m in count(n + 1) if _size_after(m, blocks)[0] > 0)
-            raise ShapeError(
-                f"An image of {image_size[0]}x{image_size[1]} is too small: nothing is left of its {axis} after {how}.",
-                where="CNN, argument `image_size`",
-                accepts=f"height and width >= {least}",
-                mend="use larger images, fewer blocks, or padding: same and pool_padding: same",
-            )
+def _in_words(name: str) -> str:
+    """conv2 -> convolution 2, as messages call it."""
+    kind = name.rstrip("0123456789")
+    return f"{_WORDS.get(kind, kind)} {name.removeprefix(kind)}"

@@ -83,6 +83,9 @@ def create_model(
         model = cast(nn.Module, entry.target(**dict(values)))
     if seed is not None and hasattr(values, "initialiser"):
         initialise(model, values.initialiser, seed=seed)
+        after_initialise = getattr(model, "after_initialise", None)
+        if after_initialise is not None:  # of models whose paper begins with other values somewhere (AlexNet's biases)
+            after_initialise()
     model.lamina_config = (name, values.values())  # type: ignore[assignment]
     if weights is not None:
         load_weights(model, weights)

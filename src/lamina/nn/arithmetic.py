@@ -34,6 +34,18 @@ class OutputSize:
     how: str
 
 
+def same_padding(n: int, *, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
+    """Elements that "same" adds before and after an axis, so that ceil(n / stride) windows fit; the odd one goes to the end.
+
+    What layers call in their forward pass: no words are made.
+
+    >>> same_padding(224, kernel=3, stride=2), same_padding(7, kernel=3, stride=2)
+    ((0, 1), (1, 1))
+    """
+    total = max((-(-n // stride) - 1) * stride + dilation * (kernel - 1) + 1 - n, 0)
+    return total // 2, total - total // 2
+
+
 def conv_output_size(n: int, *, kernel: int, stride: int = 1, padding: Padding = 0, dilation: int = 1) -> OutputSize:
     """The size of an axis after a convolution: floor((n + padding - extent) / stride) + 1.
 
@@ -56,8 +68,8 @@ def conv_output_size(n: int, *, kernel: int, stride: int = 1, padding: Padding =
     extent = dilation * (kernel - 1) + 1
     if padding == "same":
         size = -(-n // stride)
-        total = max((size - 1) * stride + extent - n, 0)
-        before, after = total // 2, total - total // 2
+        before, after = same_padding(n, kernel=kernel, stride=stride, dilation=dilation)
+        total = before + after
         dropped = n + total - ((size - 1) * stride + extent)
         how = f'"same": ceil({n} / {stride}) = {size}, with {before} before and {after} after'
     else:
@@ -120,17 +132,59 @@ def pool_output_size(
 
 
 def transposed_output_size(
-    n: int, *, kernel: int, stride: int = 1, padding: int = 0, output_padding: int = 0, dilation: int = 1
+    n: int, *, kernel: int, stride: int = 1, padding: Padding = 0, output_padding: int = 0, dilation: int = 1
 ) -> OutputSize:
     """The size of an axis after a transposed convolution: (n - 1) * stride - 2 * padding + extent + output_padding.
 
+    Args:
+        padding: Elements cut off on either side; (before, after); "valid" for none; "same" for n * stride outputs, the odd
+            element being cut off at the end: what undoes the sizes of a "same" convolution.
+
     >>> transposed_output_size(7, kernel=4, stride=2, padding=1).size
+    14
+    >>> transposed_output_size(7, kernel=3, stride=2, padding="same").size
     14
     """
     extent = dilation * (kernel - 1) + 1
-    size = max((n - 1) * stride - 2 * padding + extent + output_padding, 0)
-    how = f"({n} - 1)*{stride} - 2*{padding} + {extent} + {output_padding} = {size}"
-    return OutputSize(size, (padding, padding), 0, how)
+    if padding == "same":
+        cut = max(extent - stride, 0)
+        before, after = cut // 2, cut - cut // 2
+        return OutputSize(n * stride, (before, after), 0, f'"same": {n}*{stride} = {n * stride}')
+    before, after = _two_sides(padding)
+    size = max((n - 1) * stride - before - after + extent + output_padding, 0)
+    cut_text = f"2*{before}" if before == after else f"{before + after}"
+    how = f"({n} - 1)*{stride} - {cut_text} + {extent} + {output_padding} = {size}"
+    return OutputSize(size, (before, after), 0, how)
+
+
+def adaptive_output_size(n: int, *, size: int) -> OutputSize:
+    """The size of an axis after adaptive pooling, which is what was asked for; and the windows that make it.
+
+    Window i reaches from floor(i * n / size) to ceil((i + 1) * n / size): all alike where size divides n, overlapping where
+    it does not, and repeating elements where n is smaller.
+
+    >>> adaptive_output_size(14, size=7).how
+    '7 windows of 2'
+    >>> adaptive_output_size(7, size=3).how
+    '3 windows of 3, overlapping'
+    >>> adaptive_output_size(4, size=7).how
+    '7 windows of 1 to 2, repeating elements'
+    """
+    least, most = adaptive_windows(n, size=size)
+    how = f"{size} window{'s' if size > 1 else ''} of {least if least == most else f'{least} to {most}'}"
+    if n % size:
+        how += ", overlapping" if n > size else ", repeating elements"
+    return OutputSize(size, (0, 0), 0, how)
+
+
+def adaptive_windows(n: int, *, size: int) -> tuple[int, int]:
+    """The smallest and the largest window of adaptive pooling from n to `size` elements.
+
+    >>> adaptive_windows(13, size=6), adaptive_windows(10, size=7)
+    ((3, 3), (2, 3))
+    """
+    windows = [-(-(i + 1) * n // size) - i * n // size for i in range(size)]
+    return min(windows), max(windows)
 
 
 @dataclass(frozen=True)

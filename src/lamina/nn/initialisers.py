@@ -112,7 +112,7 @@ def initialise(
     for prefix, layer in _layers(module):
         for key, fill in (("weight", fill_weight), ("bias", fill_bias)):
             tensor = layer._parameters.get(key)
-            if tensor is None or fill is None:
+            if tensor is None or fill is None or tensor.is_meta:  # counted without values, nothing to draw
                 continue
             own = generator if seed is None else draws.generator(seed, "init", f"{prefix}{key}")
             # Drawn on the CPU, in contiguous order, in float32 or wider, so that device, layout and dtype change nothing.

@@ -285,4 +285,4 @@ def test_the_table() -> None:
     text = buffer.getvalue()
     assert "263,749 parameters; 300 running statistics; 264,049 in all" in text
     assert "75x28x28" in text
-    assert "last window reaches 1 past the end" in text
+    assert '"same": ceil(7 / 2) = 4, with 0 before and 1 after' in text
