@@ -14,7 +14,8 @@ from lamina.core.registry import KINDS, Entry, entries
 SUMMARY = "name the models, recipes, tasks, datasets, … there are"
 EXAMPLES = ("lamina list", "lamina list recipes", "lamina list models --json")
 
-PLURALS: Final = {kind: {"loss": "losses", "preprocessing": "preprocessing"}.get(kind, f"{kind}s") for kind in KINDS}
+_ODD: Final = {"loss": "losses", "preprocessing": "preprocessing", "weights": "weights"}
+PLURALS: Final = {kind: _ODD.get(kind, f"{kind}s") for kind in KINDS}
 
 
 def add_arguments(parser: Parser) -> None:

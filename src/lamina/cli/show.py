@@ -36,12 +36,29 @@ def run(options: argparse.Namespace, output: Output) -> int:
             default = "" if parameter["required"] else f" = {parameter['default']}"
             output.text(f"  {parameter['name']}{default}")
             output.text(f"      {parameter['type']}; {parameter['description']}".rstrip("; "))
+    if entry.kind == "weights":
+        _show_weights(entry, output)
     if "recipe" in row:
         output.text("\nrecipe")
         output.text("\n".join(f"  {line}" for line in row["recipe_yaml"].splitlines()))
     if others:
         output.note(f"\nThe same name is also {', '.join(row['also'])}.")
     return 0
+
+
+def _show_weights(entry: Entry, output: Output) -> None:
+    """A weight table's models, names, images and classes."""
+    facts = entry.capabilities
+    output.text(f"\nmodels\n  {', '.join(facts['models'])}")
+    output.text("\nnames (theirs -> ours)")
+    for rule in facts["rules"]:
+        layout = f"   {rule['transform']}" if rule["transform"] else ""
+        output.text(f"  {rule['theirs']} -> {rule['ours'] or 'left out'}{layout}")
+    images = facts["preparation"]
+    steps = "; ".join(" ".join(str(value) for value in step.values()) for step in images["steps"])
+    output.text(f"\nimages\n  {'x'.join(map(str, images['size']))}, {images['interpolation']}; {steps}")
+    if facts["labels"]:
+        output.text(f"\nclasses\n  {', '.join(facts['labels'])}")
 
 
 def find(word: str) -> tuple[Entry, list[str]]:

@@ -126,6 +126,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, where: str) -> U
     names = sorted(known)
     near = nearest(name, names)
     shown = ", ".join(names) if len(names) <= 24 else f"{', '.join(names[:24])}, … ({len(names)} in all)"
-    plural = {"loss": "losses", "preprocessing": "preprocessing"}.get(kind, f"{kind}s")
+    plural = {"loss": "losses", "preprocessing": "preprocessing", "weights": "weights"}.get(kind, f"{kind}s")
     mend = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"`lamina list {plural}` names them all"
     return UnknownNameError(f"There is no {kind} called {name!r}.", where=where, accepts=shown or "nothing", mend=mend)

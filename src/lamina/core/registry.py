@@ -42,6 +42,7 @@ KINDS: Final = (
     "activation",
     "initialiser",
     "view",
+    "weights",
 )
 # Packages that hold registered things; walked only to (re)generate the index and for names the index does not know.
 PACKAGES: Final = ("nn", "optim", "models", "data", "tasks", "train", "explain", "recipes")

@@ -85,7 +85,13 @@ def header_length(
 
 
 def check_header(
-    header: bytes, *, file_size: int, where: str, mend: str, error: type[LaminaError] = BundleError
+    header: bytes,
+    *,
+    file_size: int,
+    where: str,
+    mend: str,
+    error: type[LaminaError] = BundleError,
+    notes_allowed: bool = False,
 ) -> dict[str, TensorFacts]:
     """Check a header against the size of its file, and say what tensors the file holds, in the header's order.
 
@@ -95,10 +101,13 @@ def check_header(
         where: The file, for messages.
         mend: What the user should do about a fault.
         error: Class of the errors.
+        notes_allowed: Whether the header may have `__metadata__`, as other people's files do; it is not used.
     """
     document = parse_json(
         header, where=f"{where}, header", mend=mend, max_bytes=MAX_HEADER_BYTES, max_depth=4, error=error
     )
+    if notes_allowed and isinstance(document.get("__metadata__"), dict):
+        document = {name: entry for name, entry in document.items() if name != "__metadata__"}
     start = 8 + len(header)
     found = {
         name: _facts(name, entry, start=start, file_size=file_size, where=where, mend=mend, error=error)

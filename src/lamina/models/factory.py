@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from lamina.core.bundle import PREPROCESSING_PREFIX
 from lamina.core.errors import ConfigError, ShapeError, WeightsError
-from lamina.core.registry import Entry, lookup
-from lamina.core.tensorfile import check_header, header_length, unpack_tensors
+from lamina.core.registry import Entry, entries, lookup
+from lamina.models.weights.matching import Fit, Origin, fit_weights, listed, refuse_not_finite, weights_origin
+from lamina.models.weights.opening import Given, open_weights
 from lamina.nn.initialisers import initialise
 
-__all__ = ["create_model", "load_weights", "model_values"]
-
-_SHOWN_KEYS: Final = 12
+__all__ = ["create_model", "load_weights", "model_values", "weights_origin"]
 
 
 class ColumnLike(Protocol):
@@ -38,7 +36,7 @@ class SpecLike(Protocol):
 
     @property
     def columns(self) -> Mapping[str, ColumnLike]:
-        """Column name -> its spec; `image`, `features`, `label`, `target` matter here."""
+        """Column name -> its spec; `image`, `signal`, `volume`, `features`, `label`, `target` matter here."""
 
 
 def create_model(
@@ -46,22 +44,28 @@ def create_model(
     spec: SpecLike | None = None,
     *,
     seed: int | None = None,
-    weights: str | Path | Mapping[str, Tensor] | None = None,
+    weights: str | Path | Mapping[str, Tensor] | Given | None = None,
+    new_head: bool = False,
+    adapt_channels: bool = False,
     **config: Any,
 ) -> nn.Module:
     """Build a registered model.
 
     Args:
         name: As `lamina list models` prints it.
-        spec: What the model will read, after preprocessing; fills `num_classes`, `in_channels`, `image_size`, `in_features`
-            and `regression` where the model has such fields and `config` does not give them.
+        spec: What the model will read, after preprocessing; fills `num_classes`, `in_channels`, `image_size`, `length`,
+            `volume_size`, `in_features` and `regression` where the model has such fields and `config` does not give them.
         seed: Keys the initial weights, so that they depend on nothing else; None: torch's global generator.
-        weights: A safetensors file, a bundle folder, or tensors by name; loaded strictly.
+        weights: A file (safetensors, torch's .pt, .pth, .bin, .th, NPZ), a bundle folder, `TABLE:FILE`, a model of the hub
+            (`timm/NAME`, `hf:OWNER/NAME`), or tensors by name. Names are ours, or those of a source whose weight table
+            serves the model (`lamina list weights`); every key on both sides must be accounted for.
+        new_head: Leave the head of `weights` out and begin a new one, for other classes.
+        adapt_channels: Adapt the first layer of `weights` where `in_channels` differs.
         config: Fields of the model's Config.
 
     Returns:
         The model, in training mode. Its attribute `lamina_config` is (name, values of its Config), from which
-        `create_model(name, **values)` builds it again.
+        `create_model(name, **values)` builds it again; `weights_origin(model)` says where its weights came from.
 
     Raises:
         UnknownNameError: No model has this name; the nearest are suggested.
@@ -77,6 +81,11 @@ def create_model(
     entry = lookup("model", name, where="name of a model")
     assert entry.config is not None
     filled = {**(_from_spec(entry, spec, config) if spec is not None else {}), **config}
+    given = weights if isinstance(weights, Given) or weights is None else open_weights(weights)
+    fit: Fit | None = None
+    if given is not None and (given.table is not None or new_head or adapt_channels or _has_table(name)):
+        fit = fit_weights(entry, filled, given, new_head=new_head, adapt=adapt_channels)
+        filled = fit.values
     values = entry.config.from_values(filled, where="model")
     # Layers draw from torch's generator as they are made; with a seed those draws are replaced, and the generator is left as it was.
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -87,9 +96,31 @@ def create_model(
         if after_initialise is not None:  # of models whose paper begins with other values somewhere (AlexNet's biases)
             after_initialise()
     model.lamina_config = (name, values.values())  # type: ignore[assignment]
-    if weights is not None:
-        load_weights(model, weights)
+    if fit is not None and given is not None:
+        _load_fit(model, fit, given)
+    elif given is not None:
+        load_weights(model, given)
     return model
+
+
+def _has_table(name: str) -> bool:
+    """Whether a weight table serves the model; the index says it without importing any."""
+    return any(name in entry.capabilities["models"] for entry in entries("weights"))
+
+
+def _load_fit(model: nn.Module, fit: Fit, given: Given) -> None:
+    """Load what a table made of the weights; what it lacks keeps what the model was built with."""
+    model.load_state_dict({**model.state_dict(), **fit.state}, strict=True)
+    table = fit.table
+    fresh_head = any(key.startswith("head.") for key in fit.fresh)
+    model.lamina_weights = Origin(  # type: ignore[assignment]
+        where=given.where,
+        table=table.name,
+        num_tensors=len(fit.state),
+        preparation=table.preparation if table.name else None,
+        labels=() if fresh_head else table.labels,
+        notes=tuple(fit.notes),
+    )
 
 
 def model_values(model: nn.Module) -> tuple[str, dict[str, Any]] | None:
@@ -99,38 +130,34 @@ def model_values(model: nn.Module) -> tuple[str, dict[str, Any]] | None:
 
 
 def load_weights(
-    model: nn.Module, weights: str | Path | Mapping[str, Tensor], *, where: str | Path = "weights"
+    model: nn.Module, weights: str | Path | Mapping[str, Tensor] | Given, *, where: str | Path = "weights"
 ) -> None:
-    """Load a state dict strictly.
+    """Load weights under the model's own names, strictly.
 
     Args:
-        weights: A safetensors file, a folder with `model.safetensors` (a bundle), or tensors by name.
+        weights: A file, a folder with `model.safetensors` (a bundle), or tensors by name. Other names than ours need
+            `create_model`, which builds the model as the weights want it.
         where: Where tensors by name come from, for messages.
 
     Raises:
         WeightsError: The file is missing or damaged, or names or shapes differ from the model's.
         DataError: Stored rows (of knn) that contradict each other.
     """
-    if isinstance(weights, Mapping):
-        tensors, where = dict(weights), str(where)
-    else:
-        path = Path(weights)
-        path = path / "model.safetensors" if path.is_dir() else path
-        # A bundle keeps what its preprocessing learned beside the weights.
-        tensors = {key: t for key, t in _read(path).items() if not key.startswith(PREPROCESSING_PREFIX)}
-        where = str(path)
+    given = weights if isinstance(weights, Given) else open_weights(weights, where=where)
+    tensors, where = dict(given.tensors), given.where
     own = model.state_dict()
     missing = [key for key in own if key not in tensors]
     surplus = [key for key in tensors if key not in own]
     if missing or surplus:
-        parts = [f"missing: {_listed(missing)}"] if missing else []
-        parts += [f"not known to the model: {_listed(surplus)}"] if surplus else []
+        parts = [f"missing: {listed(missing)}"] if missing else []
+        parts += [f"not known to the model: {listed(surplus)}"] if surplus else []
         raise WeightsError(
             f"The weights do not fit {type(model).__name__}; {'; '.join(parts)}.",
             where=where,
             accepts=f"exactly the {len(own)} tensors of the model",
             mend="build the model with the config that the weights were trained with",
         )
+    refuse_not_finite(given)
     try:
         model.load_state_dict(tensors, strict=True)
     except RuntimeError:
@@ -140,7 +167,7 @@ def load_weights(
             if tensors[key].shape != tensor.shape
         ]
         raise WeightsError(
-            f"The weights do not fit {type(model).__name__}; shapes differ: {_listed(wrong)}.",
+            f"The weights do not fit {type(model).__name__}; shapes differ: {listed(wrong)}.",
             where=where,
             accepts="tensors shaped like the model's",
             mend="build the model with the config that the weights were trained with",
@@ -148,23 +175,6 @@ def load_weights(
     check_state = getattr(model, "check_state", None)
     if check_state is not None:  # of models whose state is more than weights of a fixed shape
         check_state()
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    mend = "give a safetensors file, or the folder of a bundle"
-    if not path.is_file():
-        raise WeightsError(f"There is no file {path.name}.", where=str(path), accepts="a safetensors file", mend=mend)
-    with path.open("rb") as file:
-        size = path.stat().st_size
-        length = header_length(file.read(8), file_size=size, where=str(path), mend=mend, error=WeightsError)
-        facts = check_header(file.read(length), file_size=size, where=str(path), mend=mend, error=WeightsError)
-        file.seek(0)
-        return unpack_tensors(bytearray(file.read()), facts, where=str(path), mend=mend, error=WeightsError)
-
-
-def _listed(items: list[str]) -> str:
-    shown = ", ".join(items[:_SHOWN_KEYS])
-    return f"{shown}, … ({len(items)} in all)" if len(items) > _SHOWN_KEYS else shown
 
 
 # --- from the spec -------------------------------------------------------------------------------------------------
@@ -188,6 +198,14 @@ def _inputs(entry: Entry, spec: SpecLike) -> dict[str, Any]:
             accepts="data with a column `image`",
             mend="model.kind=mlp reads numbers",
         )
+    for kind, mend in (("signal", "data.reader=signal reads series"), ("volume", "data.reader=volume reads volumes")):
+        if wanted == kind and kind not in spec.columns:
+            raise ConfigError(
+                f"{entry.name} reads {kind}s; this data has {', '.join(spec.columns) or 'nothing'}.",
+                where="model",
+                accepts=f"data with a column `{kind}`",
+                mend=f"{mend}; model.kind=mlp reads values of any arrangement",
+            )
     if image is not None:
         if any(size < 0 for size in image.shape):
             raise ShapeError(
@@ -202,6 +220,12 @@ def _inputs(entry: Entry, spec: SpecLike) -> dict[str, Any]:
             "image_size": (height, width),
             "in_features": math.prod(image.shape),
         }
+    for name, size in (("signal", "length"), ("volume", "volume_size")):
+        column = spec.columns.get(name)
+        if column is not None:
+            channels, *positions = column.shape
+            own = positions[0] if name == "signal" else tuple(positions)
+            return {"in_channels": channels, size: own, "in_features": math.prod(column.shape)}
     if features is not None:
         return {"in_features": math.prod(features.shape)}
     return {}

@@ -6,18 +6,16 @@ objects are refused. Large uncompressed NPY files are memory-mapped.
 
 from __future__ import annotations
 
-import ast
-import math
-import re
+import contextlib
 import zipfile
-from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import BinaryIO, Final, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lamina.core.errors import DataError
+from lamina.core.npyfile import MAGIC, NPYHeader, read_npy_header
 from lamina.core.registry import register
 from lamina.data.columns import Data
 from lamina.data.config import DataConfig
@@ -26,24 +24,6 @@ from lamina.data.readers.base import Guess, Reader, split_of
 from lamina.data.readers.decompression import FREE_BYTES, MAX_RATIO, read_bounded, too_large
 from lamina.data.readers.sources import Source, SourceFile
 
-_MAGIC: Final = b"\x93NUMPY"
-_MAX_HEADER: Final = 10_000
-
-
-@dataclass(frozen=True)
-class NPYHeader:
-    """Element type, dimensions, memory order and the offset of the first element."""
-
-    dtype: np.dtype[np.generic]
-    shape: tuple[int, ...]
-    fortran: bool
-    offset: int
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the elements."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
 
 def read_header(stream: BinaryIO, *, where: str) -> NPYHeader:
     """The header of an NPY stream, which is left at the first element.
@@ -51,32 +31,7 @@ def read_header(stream: BinaryIO, *, where: str) -> NPYHeader:
     Raises:
         DataError: Not NPY, damaged, or an element type that needs code to be read.
     """
-    start = stream.read(8)
-    if len(start) < 8 or start[:6] != _MAGIC or start[6] not in (1, 2, 3):
-        raise _fault("The array does not begin with the NPY magic number.", where)
-    width = 2 if start[6] == 1 else 4
-    size = int.from_bytes(stream.read(width), "little")
-    if size > _MAX_HEADER:
-        raise _fault(f"The header claims {size} bytes.", where)
-    text = stream.read(size)
-    try:
-        fields = ast.literal_eval(text.decode("latin-1").strip())
-        descr, fortran, shape = fields["descr"], fields["fortran_order"], fields["shape"]
-    except (ValueError, SyntaxError, KeyError, TypeError, MemoryError, RecursionError):
-        raise _fault("The header of the array is damaged.", where) from None
-    if not isinstance(descr, str) or not re.fullmatch(r"[<>|=]?([biuf]\d{1,2}|\?|[SU]\d{1,6})", descr):
-        raise _fault(f"The array holds {descr!r}: reading objects could run code, and other types are no data.", where)
-    if (
-        not isinstance(shape, tuple)
-        or not all(isinstance(n, int) and 0 <= n < 1 << 48 for n in shape)
-        or len(shape) > 8
-    ):
-        raise _fault(f"The header claims the shape {shape!r}.", where)
-    try:
-        dtype = np.dtype(descr)
-    except TypeError:
-        raise _fault(f"The element type {descr!r} is unknown.", where) from None
-    return NPYHeader(dtype, shape, bool(fortran), 8 + width + size)
+    return read_npy_header(stream, fault=lambda what: _fault(what, where))
 
 
 def read_npy(stream: BinaryIO, *, size: int | None, max_bytes: int, where: str) -> NDArray[np.generic]:
@@ -197,21 +152,55 @@ class NPZReader(Reader):
     def read(self, source: Source, config: DataConfig) -> Data:
         """Read the arrays; their names (and those of the files) tell roles and splits."""
         notes = list(source.notes)
-        arrays: dict[str, NDArray[np.generic]] = {}
-        budget = config.max_memory_mb << 20
-        for file in _chosen(source):
-            for name, array in read_arrays(file, max_bytes=budget).items():
-                # A file per split (`train.npz` with X and y) gives its split to arrays whose names have none.
-                split = split_of(PurePosixPath(file.plain_name).name)
-                full = f"{split}_{name}" if split is not None and split_of(name) is None else name
-                if full in arrays:
-                    raise _fault(f"Two arrays are called {full!r}.", file.where)
-                arrays[full] = array
-                budget -= 0 if isinstance(array, np.memmap) else array.nbytes
-        if any(isinstance(array, np.memmap) for array in arrays.values()):
-            notes.append("Arrays larger than data.max_memory_mb are memory-mapped.")
-        pairs = arrays_by_split(arrays, where=str(source), notes=notes)
+        pairs = arrays_by_split(named_arrays(source, config, notes=notes), where=str(source), notes=notes)
         return data_from_arrays(pairs, config, reader=self.name, source=str(source), notes=notes)
+
+
+def named_arrays(source: Source, config: DataConfig, *, notes: list[str]) -> dict[str, NDArray[np.generic]]:
+    """All arrays of a source by name; a file per split (`train.npz` with X and y) gives its split to names that have none.
+
+    Raises:
+        DataError: Damaged, too large, or two arrays of one name.
+    """
+    arrays: dict[str, NDArray[np.generic]] = {}
+    budget = config.max_memory_mb << 20
+    for file in _chosen(source):
+        for name, array in read_arrays(file, max_bytes=budget).items():
+            split = split_of(PurePosixPath(file.plain_name).name)
+            full = f"{split}_{name}" if split is not None and split_of(name) is None else name
+            if full in arrays:
+                raise _fault(f"Two arrays are called {full!r}.", file.where)
+            arrays[full] = array
+            budget -= 0 if isinstance(array, np.memmap) else array.nbytes
+    if any(isinstance(array, np.memmap) for array in arrays.values()):
+        notes.append("Arrays larger than data.max_memory_mb are memory-mapped.")
+    return arrays
+
+
+def array_names(source: Source) -> list[str]:
+    """Names of the arrays of a source, from headers alone; empty where it holds none. Never raises for bad content."""
+    return [name for name, _ in _outline(source)]
+
+
+def array_shapes(source: Source) -> list[tuple[int, ...]]:
+    """Shapes of the arrays of a source, from headers alone."""
+    return [shape for _, shape in _outline(source)]
+
+
+def _outline(source: Source) -> list[tuple[str, tuple[int, ...]]]:
+    found: list[tuple[str, tuple[int, ...]]] = []
+    for file in source.files[:64]:
+        with contextlib.suppress(DataError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError):
+            if _is_npy(file):
+                with file.open() as stream:
+                    found.append((PurePosixPath(file.plain_name).stem, read_header(stream, where=file.where).shape))
+            elif _is_npz(file):
+                with file.open() as stream, zipfile.ZipFile(stream) as archive:
+                    for info in archive.infolist():
+                        with archive.open(info) as member:
+                            header = read_header(member, where=file.where)  # type: ignore[arg-type]
+                        found.append((info.filename.removesuffix(".npy"), header.shape))
+    return found
 
 
 def _chosen(source: Source) -> list[SourceFile]:
@@ -232,7 +221,7 @@ def _chosen(source: Source) -> list[SourceFile]:
 
 def _is_npy(file: SourceFile) -> bool:
     try:
-        return file.size > 0 and file.head(6) == _MAGIC
+        return file.size > 0 and file.head(6) == MAGIC
     except DataError:
         return False
 
