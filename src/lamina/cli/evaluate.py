@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lamina.cli.data import data_values
@@ -19,14 +20,28 @@ SUMMARY = "judge a bundle or run on labelled data"
 EXAMPLES = (
     "lamina evaluate runs/digits-1 --data digits",
     "lamina evaluate digits.bundle --data new.csv --split test --json",
+    "lamina evaluate runs/pets-1 --outsiders garden/",
+    "lamina evaluate resnet20 --data cifar10.tar.gz --weights resnet20-12fca82f.th",
 )
 
 
 def add_arguments(parser: Parser) -> None:
     """The words of the command."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle (folder or .zip) or a run folder")
+    parser.add_argument(
+        "bundle",
+        metavar="BUNDLE|MODEL",
+        help="a bundle (folder or .zip), a run folder, or the name of a model with --weights",
+    )
     parser.add_argument("values", nargs="*", metavar="data.KEY=VALUE", help="how to read the data: data.label=kind")
     parser.add_argument("--data", metavar="PATH", help="labelled data; by default a run's own")
+    parser.add_argument(
+        "--weights",
+        metavar="W",
+        help="weights of a MODEL from elsewhere: a file, TABLE:FILE, timm/NAME or hf:OWNER/NAME",
+    )
+    parser.add_argument(
+        "--outsiders", metavar="PATH", help="inputs of no known class: how many of them pass `predict --reject`"
+    )
     parser.add_argument("--split", metavar="S", help="the split to judge; by default test, else valid, else all rows")
 
 
@@ -34,17 +49,20 @@ def run(options: argparse.Namespace, output: Output) -> int:
     """Judge, and print metrics and the confusion matrix."""
     given = data_values(options.values)
     use_threads(options.threads)
-    run_folder = run_of(options.bundle)
+    run_folder = run_of(options.bundle) if options.weights is None else None
     path, section = _what_to_read(options, run_folder, given)
-    bundle = open_bundle(options.bundle, command="evaluate", device=options.device)
+    bundle = open_bundle(
+        options.bundle, command="evaluate", device=options.device, weights=options.weights, output=output
+    )
     from lamina.data.config import DataConfig
     from lamina.data.loading import load_data, load_like
 
     config = DataConfig.from_values({**section, **given}, where="data")
     data = load_data(path, config=config)
     own = _own_split(data, run_folder)
-    if own is None and data.reader == "table":
-        # The few rows of a table to be judged may look otherwise than those of training: its columns decide.
+    if own is None and data.reader in ("table", "image-folder"):
+        # The few rows of a table to be judged may look otherwise than those of training: its columns decide. Photographs
+        # are brought to the size that the model reads, as those of training were.
         data = load_like(path, spec=bundle.spec, config=config)
     split, columns = choose_rows(own or data, options.split)
     if own is not None:
@@ -52,6 +70,9 @@ def run(options: argparse.Namespace, output: Output) -> int:
     evaluation = bundle.evaluate(columns, spec=(own or data).spec)
     details = evaluation.details
     matrix = details.get("confusion_matrix")
+    outsiders: dict[str, Any] | None = None
+    if options.outsiders is not None:
+        outsiders = bundle.pipeline.judge_outsiders(columns, Path(options.outsiders), spec=(own or data).spec)
     output.document(
         {
             "task": bundle.task.name,
@@ -63,11 +84,16 @@ def run(options: argparse.Namespace, output: Output) -> int:
             "own_split": own is not None,
             "data": str(path),
             "bundle": options.bundle,
+            **({"outsiders": outsiders} if outsiders is not None else {}),
             "details": {key: value for key, value in details.items() if key not in ("confusion_matrix", "labels")},
         }
     )
     output.text(f"{evaluation.num_samples:,} rows, split {split}\n")
     output.table([[name, value] for name, value in evaluation.metrics.items()], header=["metric", "value"])
+    if outsiders is not None:
+        passed, refused = outsiders["outsiders_passed"], outsiders["insiders_refused"]
+        output.text(f"\noutsiders that pass: {passed:,} of {outsiders['num_outsiders']:,}")
+        output.text(f"rows of known classes that are refused: {refused:,} of {outsiders['num_insiders']:,}")
     if matrix is not None and len(bundle.labels) <= 26:
         output.text("\nconfusion matrix (rows: true, columns: predicted)")
         rows = [[label, *row] for label, row in zip(bundle.labels, matrix, strict=True)]
@@ -81,11 +107,11 @@ def _what_to_read(
     """The path, and how the run read its own data: a file of the same kind is read alike."""
     section: dict[str, Any] = {}
     if run_folder is not None:
-        recorded = run_folder.recipe()[0].get("data", {})
+        recorded = run_folder.section("data")
         section = {key: value for key, value in recorded.items() if key not in ("path", "limit")}
     path = options.data or given.pop("path", None)
     if path is None and run_folder is not None:
-        path = run_folder.recipe()[0].get("data", {}).get("path")
+        path = run_folder.section("data").get("path")
     if path is None:
         raise UsageError(
             "Nothing says which data to judge on.",
@@ -93,8 +119,6 @@ def _what_to_read(
             accepts="--data PATH: a file, folder or archive with labels, or the name of an embedded dataset",
             mend=f"lamina evaluate {options.bundle} --data PATH",
         )
-    from pathlib import Path
-
     from lamina.core.registry import names
 
     if path not in names("dataset") and Path(path).exists() and section.get("reader") is not None:

@@ -20,15 +20,29 @@ EXAMPLES = (
     "lamina predict runs/digits-1 photo.png",
     "lamina predict digits.zip new.csv --output predictions.csv",
     "lamina predict runs/iris-mlp-1 flowers.csv --json",
+    "lamina predict runs/pets-1 garden/ --reject",
+    "lamina predict resnet20 photo.png --weights resnet20-12fca82f.th",
 )
 _SHOWN = 40
 
 
 def add_arguments(parser: Parser) -> None:
     """The words of the command."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle (folder or .zip) or a run folder")
+    parser.add_argument(
+        "bundle",
+        metavar="BUNDLE|MODEL",
+        help="a bundle (folder or .zip), a run folder, or the name of a model with --weights",
+    )
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="pictures, folders, archives, CSV, NPY, NPZ, IDX files"
+    )
+    parser.add_argument(
+        "--reject", action="store_true", help="give no label to what looks like none of the known classes"
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="W",
+        help="weights of a MODEL from elsewhere: a file, TABLE:FILE, timm/NAME or hf:OWNER/NAME",
     )
     parser.add_argument("--output", metavar="FILE", help="write the predictions to FILE, .json or .csv")
 
@@ -37,10 +51,17 @@ def run(options: argparse.Namespace, output: Output) -> int:
     """Predict every row of every input."""
     target = _target(options.output)
     use_threads(options.threads)
-    bundle = open_bundle(options.bundle, command="predict", device=options.device)
+    bundle = open_bundle(
+        options.bundle, command="predict", device=options.device, weights=options.weights, output=output
+    )
     paths = [Path(word) for word in options.inputs]
-    predictions = bundle.predict(paths[0] if len(paths) == 1 else paths)
-    document = {"task": bundle.task.name, "predictions": predictions}
+    predictions = bundle.predict(paths[0] if len(paths) == 1 else paths, reject=options.reject)
+    document: dict[str, Any] = {"task": bundle.task.name, "predictions": predictions}
+    if options.reject:
+        document["num_rejected"] = sum(prediction["rejected"] for prediction in predictions)
+        output.note(
+            f"{document['num_rejected']:,} of {len(predictions):,} look like no known class (score below the threshold)."
+        )
     if target is not None:
         from lamina.core.files import write_atomic
 
@@ -73,7 +94,8 @@ def _target(word: str | None) -> Path | None:
 
 def _short(prediction: Mapping[str, Any]) -> list[Any]:
     if "label" in prediction:
-        return [prediction["label"], prediction.get("probability")]
+        label = "(none)" if prediction.get("rejected") else prediction["label"]
+        return [label, prediction.get("probability")]
     return [prediction.get("value", json.dumps(prediction.get("values")))]
 
 

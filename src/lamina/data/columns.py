@@ -6,6 +6,8 @@ where the rows came from.
 
 Canonical columns, by which tasks find their input:
     image     uint8 (N, C, H, W), channels first
+    signal    float32 (N, C, T), channels first: series of equal length, role `series`
+    volume    uint8 or float32 (N, C, D, H, W), channels first; of a clip D counts its frames
     label     int64 (N,), index into `spec.columns["label"].classes`
     number    float32 (N, F): numeric features of a table, NaN where missing
     category  int64 (N, F'): categorical features, -1 where missing; `classes` of each in `fields`
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -25,7 +27,11 @@ from torch import Tensor
 from lamina.core.config import Config, Field
 from lamina.core.errors import ShapeError
 
-Role = Literal["image", "label", "number", "category", "target", "group", "weight", "id", "text", "tokens", "series"]
+Role = Literal[
+    "image", "label", "number", "category", "target", "group", "weight", "id", "text", "tokens", "series", "volume"
+]
+# What a model can read of a batch, by the column's name; the first that is there counts.
+MODEL_INPUTS: Final = ("image", "signal", "volume", "features")
 
 
 class FieldSpec(Config):
@@ -53,10 +59,15 @@ class ColumnSpec(Config):
     planar: bool = Field(
         False, description="Whether rows of pixels in text files hold the channels plane by plane, not interleaved."
     )
-    resize: Literal["crop"] | None = Field(
+    resize: Literal["crop", "stretch", "letterbox"] | None = Field(
         None,
-        description="crop: image files of any size are fitted to `shape` (short side resized, centre cropped); nothing: another size is an error.",
+        description="How image files of any size are fitted to `shape` (see data.resize); nothing: another size is an error.",
     )
+    crop_fraction: float = Field(1.0, description="With resize=crop, as data.crop_fraction.", gt=0, le=1)
+    fill: tuple[int, ...] = Field(
+        (0,), description="With resize=letterbox, the colour around the image.", min_length=1, max_length=4
+    )
+    interpolation: Literal["bilinear", "bicubic"] = Field("bilinear", description="How image files are scaled.")
 
 
 class DataSpec(Config):
@@ -71,6 +82,11 @@ class DataSpec(Config):
         """Class names of the label column; empty when there is none."""
         label = self.columns.get("label")
         return label.classes or () if label is not None else ()
+
+    @property
+    def model_input(self) -> ColumnSpec | None:
+        """Of preprocessed data, the column that a model reads: `image`, `signal`, `volume` or `features`."""
+        return next((self.columns[name] for name in MODEL_INPUTS if name in self.columns), None)
 
     def column(self, role: Role) -> ColumnSpec | None:
         """The column named after its role, or the first of that role."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import Field as PydanticField
 
 from lamina.core.config import Config, Field
 
@@ -17,6 +18,7 @@ def _as_text(value: Any) -> Any:
 ColumnName = Annotated[
     str, BeforeValidator(_as_text), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}]})
 ]
+Byte = Annotated[int, PydanticField(ge=0, le=255)]
 
 
 class DataConfig(Config):
@@ -35,6 +37,26 @@ class DataConfig(Config):
     )
     shape: tuple[int, ...] | None = Field(
         None, description="Image shape (height, width) or (height, width, channels) of pixel rows; a square by default."
+    )
+    resize: Literal["crop", "stretch", "letterbox"] = Field(
+        "crop",
+        description="Image files of other sizes than data.shape: crop scales to cover it and cuts out the middle, stretch "
+        "ignores the proportions, letterbox scales to fit inside and fills the rest.",
+    )
+    crop_fraction: float = Field(
+        1.0,
+        description="With resize=crop, how much of the covering middle is kept; 0.875 is a short side of 256, 224 cut out.",
+        gt=0,
+        le=1,
+    )
+    fill: tuple[Byte, ...] = Field(
+        (0,),
+        description="With resize=letterbox, the colour around the image: one grey value or [red,green,blue], 0 to 255.",
+        min_length=1,
+        max_length=4,
+    )
+    interpolation: Literal["bilinear", "bicubic"] = Field(
+        "bilinear", description="How image files are scaled; smaller ones are smoothed first either way (antialiasing)."
     )
     channels_first: bool | None = Field(
         None, description="Whether array images are NCHW (true) or NHWC (false); needed only where both readings fit."

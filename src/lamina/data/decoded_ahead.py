@@ -1,12 +1,13 @@
 """Columns whose images stay in files: rows are read or decoded when a batch asks, and ahead of it in the background.
 
 `LoadedColumns` behaves as `Columns` do. `batch` waits for what is under way and loads what is not; `upcoming`, which a
-feed calls with the rows of the following batch, starts two threads on them. What is announced and never fetched is
+feed calls with the rows of the following batch, starts threads on them. What is announced and never fetched is
 dropped after the next announcement but one, so that memory stays bounded.
 """
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +20,10 @@ from torch import Tensor
 from lamina.core.errors import DataError
 from lamina.data.columns import Columns
 
-NUM_THREADS = 2
-# Rows per piece of background work: enough to make the hand-over negligible, few enough to keep both threads busy.
-PIECE = 16
+# One per processor that this process may use; the rows do not depend on it.
+NUM_THREADS = min(max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2, 2), 16)
+# Rows per piece of background work: enough to make the hand-over negligible, few enough to keep all threads busy.
+PIECE = 8
 
 
 class RowLoader(ABC):
@@ -132,7 +134,7 @@ class LoadedColumns(Columns):
         )
 
     def batch(self, rows: Tensor) -> dict[str, Tensor]:
-        """The chosen rows of every column, and `row`; loads what was not announced, with two threads."""
+        """The chosen rows of every column, and `row`; loads what was not announced, with several threads."""
         gathered = {name: self._gather(name, loader, rows) for name, loader in self._loaders.items()}
         gathered.update({name: tensor.index_select(0, rows) for name, tensor in self._tensors.items()})
         gathered["row"] = rows

@@ -24,9 +24,12 @@ from lamina.data.config import DataConfig
 from lamina.data.decoded_ahead import LoadedColumns, join_columns
 from lamina.data.frames import is_frame
 from lamina.data.loading import sniff_all, stop_at_faults
+from lamina.data.position_inputs import PositionInputs
 from lamina.data.readers.arrays import as_array
+from lamina.data.readers.fitting import Fitting
 from lamina.data.readers.images import ENDINGS, ImageRows, decode_image, fit_image, looks_like_image, quiet_pillow
 from lamina.data.readers.pixel_csv import PixelCSVReader, understand
+from lamina.data.readers.positions import KINDS as POSITION_KINDS
 from lamina.data.readers.sources import Source, SourceFile, missing_path
 from lamina.data.readers.table_csv import TableReader
 from lamina.data.table_matching import columns_like, feature_names
@@ -42,7 +45,7 @@ def read_inputs(inputs: Any, spec: DataSpec, *, channels_first: bool | None = No
     Args:
         inputs: A path, array, tensor, picture, data frame or mapping of columns, or a list of such.
             Paths are picture files, folders and archives of pictures, pixel CSV with or without label, IDX, CIFAR, NPY
-            and NPZ for images, and tables with the columns of training for tables.
+            and NPZ for images, tables with the columns of training for tables, and what the readers `signal` and `volume` read.
         spec: The model's data spec before preprocessing.
         channels_first: Whether image arrays are NCHW (True) or NHWC (False); needed only where both fit.
 
@@ -64,17 +67,20 @@ def read_inputs(inputs: Any, spec: DataSpec, *, channels_first: bool | None = No
             accepts="at least one path or array",
             mend="give files, folders or arrays",
         )
-    reader: _ImageInputs | _TableInputs
+    reader: _ImageInputs | _TableInputs | PositionInputs
+    kind = next((kind for kind in POSITION_KINDS if kind in spec.columns), None)
     image = spec.column("image")
     if image is not None:
         reader = _ImageInputs(image, channels_first)
+    elif kind is not None:
+        reader = PositionInputs(kind, spec.columns[kind], channels_first)
     elif spec.column("number") is not None or spec.column("category") is not None:
         reader = _TableInputs(spec)
     else:
         raise DataError(
             f"Inputs for the columns {', '.join(spec.columns)} are not read from files or arrays.",
             where="inputs",
-            accepts="models of images or tables",
+            accepts="models of images, signals, volumes or tables",
             mend="give `Columns` with these columns",
         )
     parts = [reader.read(item, where="inputs" if single else f"input {place}") for place, item in enumerate(items)]
@@ -120,6 +126,7 @@ class _ImageInputs:
         self.spec = image
         self.channels, self.height, self.width = image.shape
         self.channels_first = channels_first
+        self.fitting = Fitting.of_spec(image)  # None: pictures of another size are refused
         self.in_bytes = image.dtype == "uint8" and image.maximum is None
         # What white in a picture stands for; None where training had a range of its own.
         self.maximum = 255.0 if self.in_bytes else image.maximum
@@ -134,7 +141,8 @@ class _ImageInputs:
         if isinstance(item, str | Path):
             return self._path(_existing(item))
         if isinstance(item, Image.Image):
-            fitted = fit_image(item, channels=self.channels, size=self._size_for(item.size, where))
+            self._check_size(item.size, where)
+            fitted = fit_image(item, channels=self.channels, fitting=self.fitting)
             return self._of_bytes(torch.from_numpy(fitted.copy()).unsqueeze(0)), [where]
         if is_frame(item):
             item = np.asarray(item.to_numpy())
@@ -183,37 +191,35 @@ class _ImageInputs:
 
     def _pictures(self, files: Sequence[SourceFile]) -> tuple[Columns, list[str]]:
         names = [file.where for file in files]
-        size = (self.height, self.width)
         num_bytes = len(files) * self.channels * self.height * self.width
-        if num_bytes > _HELD_BYTES and self.spec.resize == "crop" and self.in_bytes:
-            rows = ImageRows(files, channels=self.channels, size=size)
+        if num_bytes > _HELD_BYTES and self.fitting is not None and self.in_bytes:
+            rows = ImageRows(files, channels=self.channels, fitting=self.fitting)
             return LoadedColumns({}, loaders={"image": rows}, origin=names), names
         with quiet_pillow():
-            if self.spec.resize == "crop":
-                arrays = [decode_image(file, channels=self.channels, size=size) for file in files]
+            if self.fitting is not None:
+                pixels = ImageRows(files, channels=self.channels, fitting=self.fitting).load(range(len(files)))
             else:
                 arrays = [self._of_size(decode_image(file, channels=self.channels), file.where) for file in files]
-        return self._of_bytes(torch.from_numpy(np.stack(arrays))), names
+                pixels = torch.from_numpy(np.stack(arrays))
+        return self._of_bytes(pixels), names
 
     def _of_size(self, pixels: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
-        self._size_for((pixels.shape[2], pixels.shape[1]), where)
+        self._check_size((pixels.shape[2], pixels.shape[1]), where)
         return pixels
 
-    def _size_for(self, given: tuple[int, int], where: str) -> tuple[int, int]:
-        """(height, width) to fit a picture (width, height) to.
+    def _check_size(self, given: tuple[int, int], where: str) -> None:
+        """Refuse a picture (width, height) of another size, if the model was not trained on fitted pictures.
 
         Raises:
-            ShapeError: It has another size, and the model was not trained on fitted pictures.
+            ShapeError: It has another size.
         """
-        size = (self.height, self.width)
-        if (given[1], given[0]) != size and self.spec.resize != "crop":
+        if given != (self.width, self.height) and self.fitting is None:
             raise ShapeError(
                 f"The picture is {given[1]}x{given[0]} (height x width).",
                 where=where,
                 accepts=self.wanted,
                 mend="resize it as the training images were made; nothing is resized on its own here",
             )
-        return size
 
     def _from_data(self, data: Data) -> tuple[Columns, list[str]]:
         found = data.spec.columns["image"]
@@ -357,7 +363,7 @@ class _ImageInputs:
         return rows.reshape(-1, self.height, self.width, self.channels).permute(0, 3, 1, 2)
 
     def _may_fit(self, size: tuple[int, ...]) -> bool:
-        return self.spec.resize == "crop" and min(size) > 4
+        return self.fitting is not None and min(size) > 4
 
     def _fit(self, images: Tensor, where: str) -> Tensor:
         """Images in bytes of another size, fitted as picture files are."""
@@ -368,11 +374,8 @@ class _ImageInputs:
                 accepts=f"{self.wanted}, or uint8 images of any size",
                 mend="resize them first, or give uint8 from 0 to 255",
             )
-        size = (self.height, self.width)
-        fitted = [
-            fit_image(Image.fromarray(np.ascontiguousarray(_pillow(image.numpy()))), channels=self.channels, size=size)
-            for image in images
-        ]
+        pictures = (Image.fromarray(np.ascontiguousarray(_pillow(image.numpy()))) for image in images)
+        fitted = [fit_image(picture, channels=self.channels, fitting=self.fitting) for picture in pictures]
         return torch.from_numpy(np.stack(fitted))
 
 

@@ -32,12 +32,16 @@ from lamina.data.readers.arrays import (
     pairs_from_mapping,
 )
 from lamina.data.readers.base import Guess, Reader
+from lamina.data.readers.positions import Kind, positions_from_arrays
 from lamina.data.readers.sources import Source, missing_path
 from lamina.data.readers.table_csv import TableReader
+from lamina.data.readers.volumes import read_positions
 
 # Two readers whose confidence differs by less than this are both named in the notes.
 _CLOSE: Final = 0.1
 _LEAST: Final = 0.2
+# Readers that say what arrays are, whoever holds them; each is called after the column that it makes.
+POSITION_READERS: Final = ("signal", "volume")
 # Columns larger than the first are fingerprinted by rows spread over them, of about the second in all.
 _WHOLE_BYTES: Final = 1 << 30
 _SAMPLE_BYTES: Final = 64 << 20
@@ -70,6 +74,12 @@ def load_data(source: Any, *, config: DataConfig | None = None, **fields: Any) -
         return source
     data = _from_name_or_path(source, config) if isinstance(source, str | Path) else _from_objects(source, config)
     stop_at_faults(data, config)
+    image = data.spec.columns.get("image")
+    if config.resize != "crop" and (image is None or image.resize is None):
+        data.notes.append(
+            f"data.resize={config.resize} has no effect: only image files are fitted while reading; the preprocessing step "
+            "`resize` scales images of other kinds."
+        )
     if not data.fingerprint:
         data.fingerprint = fingerprint(data.splits)
     return data
@@ -82,12 +92,30 @@ def load_like(source: Any, *, spec: DataSpec, config: DataConfig | None = None) 
     rows look like: what was a number, category or class in training is one here.
 
     Args:
-        spec: The model's data spec before preprocessing.
+        spec: The model's data spec before preprocessing. Where it says how photographs were fitted, those of `source` are
+            fitted alike.
 
     Raises:
         DataError: As `load_data`; or a feature or the target of training is missing.
     """
     config = config or DataConfig()
+    image = spec.columns.get("image")
+    if image is not None and image.resize is not None and isinstance(source, str | Path):
+        # Photographs are brought to the size and channels of training, in the same way.
+        channels, height, width = image.shape
+        fitting = {name: getattr(image, name) for name in ("resize", "crop_fraction", "fill", "interpolation")}
+        return load_data(source, config=config, shape=(height, width, channels), **fitting)
+    position = next((name for name in POSITION_READERS if name in spec.columns), None)
+    if position is not None and config.reader is None:
+        config = config.model_copy(update={"reader": position})
+    if position is not None and isinstance(source, str | Path) and source not in _embedded_names():
+        path = Path(source).expanduser()
+        if not path.exists():
+            raise missing_path(path, also=_embedded_names())
+        data = read_positions(Source(path, max_bytes=config.max_memory_mb << 20), config, spec.columns[position])
+        stop_at_faults(data, config)
+        data.fingerprint = fingerprint(data.splits)
+        return data
     is_table = "number" in spec.columns or "category" in spec.columns
     if isinstance(source, str | Path) and is_table and source not in _embedded_names() and Path(source).exists():
         opened = Source(Path(source).expanduser(), max_bytes=config.max_memory_mb << 20)
@@ -117,7 +145,7 @@ def _from_name_or_path(source: str | Path, config: DataConfig) -> Data:
 
 def _embedded_names() -> list[str]:
     if not registry.INDEX_FILE.exists():  # a source tree in which nobody has made the index yet
-        for name in ("embedded", "generators"):
+        for name in ("embedded", "generators", "position_generators"):
             importlib.import_module(f"lamina.data.{name}")
     return registry.names("dataset")
 
@@ -154,7 +182,7 @@ def read_path(path: Path, config: DataConfig) -> Data:
 
 def _for_images(guesses: list[tuple[Reader, Guess]]) -> list[tuple[Reader, Guess]]:
     """A stated image shape rules out what makes no images; a table of numbers is then rows of pixels."""
-    images = [pair for pair in guesses if "image" in pair[0].makes]
+    images = [pair for pair in guesses if "image" in pair[0].makes or "volume" in pair[0].makes]
     table = next((guess for reader, guess in guesses if "number" in reader.makes), Guess(0.0, ""))
     if images[0][1].confidence < _LEAST < table.confidence:
         rows = Guess(_LEAST, "it holds rows of numbers, and data.shape makes images of them")
@@ -205,6 +233,11 @@ def _from_objects(source: Any, config: DataConfig) -> Data:
             where="load_data, argument `source`",
             accepts="a path, the name of an embedded dataset, (X, y), {'train': (X, y)}, named arrays, a DataFrame, a torch Dataset",
             mend="convert it to arrays: (X, y)",
+        )
+    if config.reader in POSITION_READERS or any(pair.inputs.ndim == 5 for pair in pairs.values()):
+        position = "signal" if config.reader == "signal" else "volume"
+        return positions_from_arrays(
+            pairs, config, kind=cast("Kind", position), reader="arrays", source=kind, notes=notes
         )
     return data_from_arrays(pairs, config, reader="arrays", source=kind, notes=notes, classes=classes)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lamina.core.errors import DataError, nearest
 from lamina.data.columns import Columns, ColumnSpec, DataSpec
+from lamina.data.readers.pixels import LARGEST_UNUSUAL
 
 
 def align_columns(columns: Columns, *, found: DataSpec, wanted: DataSpec, needed: Sequence[str] = ()) -> Columns:
@@ -47,7 +48,8 @@ def align_columns(columns: Columns, *, found: DataSpec, wanted: DataSpec, needed
         other = found.columns.get(name)
         if name not in columns or other is None:
             continue
-        if spec.role == "image":
+        if spec.role in ("image", "volume"):
+            _check_size(columns, name, spec, other)
             _check_range(columns, name, spec, other)
         elif spec.role == "label" and other.classes != spec.classes:
             changed[name] = _labels(columns, name, spec.classes or (), other.classes or ())
@@ -129,6 +131,27 @@ def _categories(tensor: Tensor, spec: ColumnSpec, other: ColumnSpec, found: Data
     return torch.stack(pieces, dim=1)
 
 
+def _check_size(columns: Columns, name: str, spec: ColumnSpec, other: ColumnSpec) -> None:
+    """Images of another size or with other channels would reach the model, whose error speaks of axes."""
+    if len(spec.shape) != 3 or len(other.shape) != 3 or spec.shape == other.shape:
+        return
+    channels, height, width = spec.shape
+    found = "x".join(map(str, other.shape[1:]))
+    same_size = other.shape[1:] == spec.shape[1:]
+    _refuse(
+        f"The images are {found} with {_channels(other.shape[0])}; in training they were {height}x{width} with {_channels(channels)}.",
+        where=columns.origin[0] if columns.origin is not None and columns.num_rows else f"column {name!r}",
+        accepts=f"images of {height}x{width} with {_channels(channels)}",
+        mend=f"convert the images to {_channels(channels)}, for example with Pillow's Image.convert"
+        if same_size
+        else f"resize the images to {height}x{width} first; image files are resized by themselves where those of training were files",
+    )
+
+
+def _channels(number: int) -> str:
+    return f"{number} channel{'s' if number > 1 else ''}"
+
+
 def _check_range(columns: Columns, name: str, spec: ColumnSpec, other: ColumnSpec) -> None:
     """Pixels of 0 to 255 given to a model of 0 to 16 would be judged in silence, and wrongly."""
     limits: Mapping[str, float] = {"uint8": 255.0, "uint16": 65535.0}
@@ -136,6 +159,8 @@ def _check_range(columns: Columns, name: str, spec: ColumnSpec, other: ColumnSpe
     if wanted is None or declared == wanted:
         return
     largest = max(float(chunk[name].max()) for chunk in columns.chunks())
+    if largest <= wanted and other.maximum is not None and _may_be_darker(spec, other):
+        return
     if largest > wanted or (other.maximum is not None and other.maximum != wanted):
         _refuse(
             f"The images' values go up to {declared if largest <= wanted else largest:g}; in training they went up to {wanted:g}.",
@@ -143,6 +168,16 @@ def _check_range(columns: Columns, name: str, spec: ColumnSpec, other: ColumnSpe
             accepts=f"values from 0 to {wanted:g}",
             mend=f"scale the images to 0 … {wanted:g} before",
         )
+
+
+def _may_be_darker(spec: ColumnSpec, other: ColumnSpec) -> bool:
+    """Whether the range differs only because few images were read: readers take the largest pixel where it is unusually small.
+
+    Of a range of 0 to 16, a handful of images may well reach 15 only; that they reach no more than a half would be strange.
+    """
+    if spec.dtype != other.dtype or spec.maximum is None or other.maximum is None or spec.maximum <= 1.0:
+        return False
+    return spec.maximum <= LARGEST_UNUSUAL and spec.maximum / 2 <= other.maximum <= spec.maximum
 
 
 def _refuse(what: str, *, where: str, accepts: str, mend: str) -> NoReturn:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from lamina.core import draws
 from lamina.core.config import Config
-from lamina.core.errors import ConfigError
+from lamina.core.errors import ConfigError, UsageError
 from lamina.data.batching import Feed, IndexFeed
 
 if TYPE_CHECKING:
@@ -207,8 +208,16 @@ class Stage:
     Attributes:
         name: `train` where there is only one.
         epochs, steps: How long; None: the training section's.
-        trainable: Patterns (fnmatch) of parameter names that learn; None: all.
+        trainable: Patterns (fnmatch) of parameter names that learn, the rest being frozen and in evaluation mode; None:
+            all that required gradients when training began.
+        frozen: Patterns of names that do not learn although `trainable` has them.
         optimizer: Changes to the optimizer section.
+        schedule: In place of the schedule section.
+        warmup: Share of the steps over which the rate rises; None: as the schedule says.
+        layer_decay: Factor of the rate from each stage of the model to the one before it, counted from the head.
+        augment: Apply the augmentation.
+        features_once: Where only the head learns and nothing random stands before it, compute its inputs once.
+        begins_from_best: Begin from the best weights so far instead of the latest.
         prepare: Called with the model when the stage begins (also after a resume): growing, unfreezing.
     """
 
@@ -216,8 +225,21 @@ class Stage:
     epochs: int | None = None
     steps: int | None = None
     trainable: Sequence[str] | None = None
+    frozen: Sequence[str] = ()
     optimizer: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Mapping[str, Any] | None = None
+    warmup: float | None = None
+    layer_decay: float = 1.0
+    augment: bool = True
+    features_once: bool = False
+    begins_from_best: bool = False
     prepare: Callable[[nn.Module], None] | None = None
+
+    def trains(self, name: str, *, default: bool = True) -> bool:
+        """Whether a parameter learns in this stage; `default` where the stage says nothing of it."""
+        if any(fnmatchcase(name, pattern) for pattern in self.frozen):
+            return False
+        return default if self.trainable is None else any(fnmatchcase(name, pattern) for pattern in self.trainable)
 
 
 class Task(ABC):
@@ -230,6 +252,8 @@ class Task(ABC):
 
     Config: type[AnyConfig] = AnyConfig
     name: ClassVar[str] = ""  # under which it is registered
+    # Whether `forward` gives a model what `model_input` reads and nothing else, so that a head can be trained on features.
+    reads_model_input: ClassVar[bool] = False
 
     def __init__(self, config: AnyConfig, spec: DataSpec) -> None:
         self.config = config
@@ -249,6 +273,10 @@ class Task(ABC):
     @abstractmethod
     def updates(self, model: nn.Module) -> Sequence[Update]:
         """The updates of one step, in order."""
+
+    def refuse_mixed(self, model: nn.Module) -> str | None:
+        """Why rows mixed of two (mixup, CutMix) cannot be learned from, as a clause; None: they can."""
+        return "its loss knows one target per row"
 
     def stages(self, model: nn.Module) -> Sequence[Stage]:
         """The stages of training; one by default."""
@@ -283,6 +311,23 @@ class Task(ABC):
         """Choose decision thresholds from the outputs for held-out labelled rows, use them from now on, and say them."""
         return {}
 
+    def choose_rejection(self, metrics: Metrics) -> dict[str, float]:
+        """Choose from judged validation rows what a row of a known class looks like, and say it; nothing by default."""
+        return {}
+
+    def insider_scores(self, outputs: Outputs) -> tuple[Tensor, float]:
+        """How much each row looks like one of a known class, float (B,), and the least score that is not refused.
+
+        Raises:
+            UsageError: The task knows no classes, or no threshold was chosen.
+        """
+        raise UsageError(
+            f"The task {self.name} has no known classes, so nothing can be an outsider.",
+            where="refusing of outsiders",
+            accepts="models that decide for one of several classes",
+            mend="leave --reject or --outsiders out",
+        )
+
     def thresholds_from(self, values: Mapping[str, float]) -> None:
         """Use these decision thresholds (as a bundle keeps them).
 
@@ -299,7 +344,7 @@ class Task(ABC):
 
     def input_columns(self) -> Iterable[str]:
         """Raw columns from which predictions are made, those of them that the data has."""
-        return ("image", "number", "category")
+        return ("image", "signal", "volume", "number", "category")
 
     @property
     def monitor(self) -> tuple[str, str]:

@@ -141,9 +141,11 @@ class Bundle:
 
     # --- use ---
 
-    def predict(self, inputs: Any, *, batch_size: int = 256, channels_first: bool | None = None) -> list[Prediction]:
+    def predict(
+        self, inputs: Any, *, batch_size: int = 256, channels_first: bool | None = None, reject: bool = False
+    ) -> list[Prediction]:
         """Predictions for paths, arrays, tensors or tables; see `Pipeline.predict`."""
-        return self.pipeline.predict(inputs, batch_size=batch_size, channels_first=channels_first)
+        return self.pipeline.predict(inputs, batch_size=batch_size, channels_first=channels_first, reject=reject)
 
     def evaluate(self, columns: Columns, *, spec: DataSpec | None = None, batch_size: int = 256) -> Evaluation:
         """Judge on labelled raw columns; with their `spec`, classes and features match by name."""
@@ -394,9 +396,8 @@ def _check_golden(bundle: Bundle, *, where: str) -> None:
         spec = bundle.spec.columns.get(column)
         fits = len(counts) == 1 and tensor.ndim > 0 and 0 < len(tensor) <= 1024
         if kind == "input":
-            fits = (
-                fits and spec is not None and spec.role in ("image", "number", "category") and _fits(tensor, spec.shape)
-            )
+            roles = ("image", "series", "volume", "number", "category")
+            fits = fits and spec is not None and spec.role in roles and _fits(tensor, spec.shape)
         if not fits or kind not in ("input", "output") or not column:
             raise BundleError(
                 f"The golden example {name!r} is {_kind(tensor)}.",

@@ -6,15 +6,17 @@ A model gives logits (B, C), or (B, 1) for two classes: the score of the second.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from lamina.core.config import Config, Field
-from lamina.core.errors import ConfigError, DataError, DtypeError, ShapeError
+from lamina.core.errors import ConfigError, DataError, DtypeError, ShapeError, UsageError
 from lamina.data.columns import Columns, DataSpec
+from lamina.nn.losses import CallableLoss
 from lamina.tasks.base import (
     AnyConfig,
     Batch,
@@ -33,6 +35,7 @@ from lamina.tasks.base import (
 from lamina.tasks.inputs import capability, model_input, output_width, refuse_infinite, row_name
 from lamina.tasks.metrics import ClassificationMetrics, Metrics
 from lamina.tasks.objective import LossLike, Objective
+from lamina.tasks.rejection import choose_insider, fit_temperature, insider_scores
 from lamina.tasks.thresholds import Thresholds, choose_positive, choose_reject, decide
 
 
@@ -64,6 +67,12 @@ class ClassificationConfig(Config):
         gt=0,
         le=1,
     )
+    reject_share: float | None = Field(
+        0.05,
+        description="For `predict --reject`: at most this share of the known classes' rows is refused, by the validation split.",
+        gt=0,
+        lt=1,
+    )
 
 
 class Classification(Task):
@@ -79,6 +88,7 @@ class Classification(Task):
     """
 
     Config = ClassificationConfig
+    reads_model_input: ClassVar[bool] = True
     config: ClassificationConfig
 
     def __init__(self, config: AnyConfig, spec: DataSpec, *, loss: LossLike | None = None) -> None:
@@ -172,9 +182,29 @@ class Classification(Task):
 
         def loss(batch: Batch, ctx: Context, state: State) -> tuple[Losses, State]:
             logits = self.forward(model, batch, ctx)["logits"]
-            return self.objective(model, logits, batch["label"], batch.get("weight")), state
+            losses = self.objective(
+                model,
+                logits,
+                batch["label"],
+                batch.get("weight"),
+                others=batch.get("label_other"),
+                mix=batch.get("mix"),
+            )
+            return losses, state
 
         return (GradientUpdate("train", model, loss),)
+
+    def refuse_mixed(self, model: nn.Module) -> str | None:
+        """Why rows mixed of two (mixup, CutMix) cannot be learned from, as a clause; None: they can."""
+        if isinstance(model, DirectLearner):
+            return f"{type(model).__name__} learns by a rule of its own, from rows of one class"
+        if isinstance(self.objective.loss, CallableLoss):  # known only by trying it
+            labels = torch.zeros(2, dtype=torch.int64)
+            try:
+                self.objective.loss(torch.zeros(2, len(self.classes)), labels, weights=torch.full((2,), 0.5))
+            except ConfigError as error:
+                return f"the two labels are mixed by row weights. {error.what[:-1]}"
+        return None
 
     def stages(self, model: nn.Module) -> Sequence[Stage]:
         """One; of a single pass where the model stores what it sees."""
@@ -231,6 +261,36 @@ class Classification(Task):
             chosen = Thresholds(positive=chosen.positive, reject=reject)
         self.thresholds = chosen
         return chosen.given()
+
+    def choose_rejection(self, metrics: Metrics) -> dict[str, float]:
+        """Choose temperature and threshold of `predict --reject`; nothing where the rows are too few for the share."""
+        rows = metrics.recorded()
+        if self.config.reject_share is None or not rows:
+            return {}
+        temperature, scores = 1.0, rows["confidence"]
+        if "scores" in rows:  # with very many classes only the largest probability is kept
+            temperature = fit_temperature(rows["scores"], rows["targets"])
+            scores = insider_scores(rows["scores"], temperature=temperature)
+        insider = choose_insider(scores, share=self.config.reject_share)
+        if insider is None:
+            return {}
+        chosen = Thresholds(insider=insider, temperature=temperature)
+        self.thresholds = Thresholds.from_values({**self.thresholds.given(), **chosen.given()}, where="thresholds")
+        return chosen.given()
+
+    def insider_scores(self, outputs: Outputs) -> tuple[Tensor, float]:
+        """The largest probability after temperature scaling, float (B,), and the threshold of `predict --reject`."""
+        insider = self.thresholds.insider
+        if insider is None:
+            share = self.config.reject_share
+            wanted = "a share" if share is None else f"at least {math.ceil(1 / share - 1)} validation rows"
+            raise UsageError(
+                "There is no threshold by which outsiders could be refused.",
+                where="thresholds of the bundle",
+                accepts="a model that was trained with a validation split and task.reject_share",
+                mend=f"train again with {wanted} (task.reject_share=0.05), or leave --reject or --outsiders out",
+            )
+        return insider_scores(self.log_probs(outputs), temperature=self.thresholds.temperature or 1.0), insider
 
     def thresholds_from(self, values: Mapping[str, float]) -> None:
         """Use these thresholds, as a bundle keeps them."""

@@ -81,6 +81,10 @@ class Metrics(ABC):
         if state:
             self._rows.append(state)
 
+    def recorded(self) -> dict[str, Tensor]:
+        """What was recorded per row, on the CPU; empty before the first row."""
+        return {name: tensor.cpu() for name, tensor in self._rows.joined().items()}
+
     @abstractmethod
     def finish(self) -> dict[str, float]:
         """All metrics that are defined for the recorded rows, by bare name. Reads the device once.

@@ -23,6 +23,7 @@ from lamina.data.preprocessing import Preprocessing
 from lamina.tasks.alignment import align_columns
 from lamina.tasks.base import Context, Outputs, Prediction, Task
 from lamina.tasks.metrics import Metrics
+from lamina.tasks.rejection import judge_rejection
 
 
 @dataclass
@@ -38,6 +39,11 @@ class Evaluation:
     metrics: dict[str, float]
     num_samples: int
     _recorded: Metrics = field(repr=False)
+
+    @property
+    def rows(self) -> Metrics:
+        """What was recorded of each row."""
+        return self._recorded
 
     @cached_property
     def details(self) -> dict[str, Any]:
@@ -142,6 +148,12 @@ def _refuse_nan(outputs: Outputs, names: Sequence[str]) -> None:
             )
 
 
+def _refused(prediction: Prediction, score: float, least: float) -> Prediction:
+    rejected = score < least
+    label = {"label": None} if rejected else {}
+    return {**prediction, **label, "rejected": rejected, "score": score}
+
+
 class Pipeline:
     """A trained model with what it needs: raw columns in, metrics or predictions out.
 
@@ -226,25 +238,61 @@ class Pipeline:
         pieces = list(self.chunks(columns, batch_size=batch_size, autocast=autocast))
         return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]} if pieces else {}
 
-    def predict(self, inputs: Any, *, batch_size: int = 256, channels_first: bool | None = None) -> list[Prediction]:
+    def predict(
+        self, inputs: Any, *, batch_size: int = 256, channels_first: bool | None = None, reject: bool = False
+    ) -> list[Prediction]:
         """Predictions for inputs of any kind.
 
         Args:
             inputs: Paths of files or folders, arrays, tensors, tables, pictures; see `lamina.data.inputs`.
             channels_first: Whether image arrays are NCHW or NHWC; needed only where both fit.
+            reject: Give no label to what looks like none of the known classes: each prediction then says `rejected` and
+                `score`, and `label` is None where it was rejected (see `lamina.tasks.rejection`).
 
         Returns:
             One JSON-ready mapping per row with `input`, its name, and what the task's `decode` says.
 
         Raises:
             DataError, ShapeError: The inputs are not what the model was trained on.
+            UsageError: `reject` is asked of a model that has no threshold for it.
         """
         columns, names = read_inputs(inputs, self.spec, channels_first=channels_first)
         predictions: list[Prediction] = []
         for outputs in self.chunks(columns, batch_size=batch_size):
             _refuse_nan(outputs, names[len(predictions) :])
-            predictions += self.task.decode(outputs)
+            found = self.task.decode(outputs)
+            if reject:
+                scores, least = self.task.insider_scores(outputs)
+                found = [_refused(one, score, least) for one, score in zip(found, scores.tolist(), strict=True)]
+            predictions += found
         return [{"input": name, **found} for name, found in zip(names, predictions, strict=True)]
+
+    def judge_outsiders(
+        self, columns: Columns, outsiders: Any, *, spec: DataSpec | None = None, batch_size: int = 256
+    ) -> dict[str, Any]:
+        """How many inputs of no class pass, and how many rows of known classes are refused; JSON-ready.
+
+        Args:
+            columns: Raw rows of known classes, and their `spec` where they do not come from the training data.
+            outsiders: Inputs of any kind, as `predict` takes them; labels are ignored.
+
+        Raises:
+            UsageError: The model has no threshold (see `choose_rejection`).
+            DataError: There are no rows on either side.
+        """
+        if spec is not None:
+            columns = align_columns(columns, found=spec, wanted=self.spec)
+        strangers, _ = read_inputs(outsiders, self.spec)
+        inside, threshold = self._insider_scores(columns, batch_size)
+        return judge_rejection(inside, self._insider_scores(strangers, batch_size)[0], threshold=threshold)
+
+    def _insider_scores(self, columns: Columns, batch_size: int) -> tuple[Tensor, float]:
+        found = [self.task.insider_scores(outputs) for outputs in self.chunks(columns, batch_size=batch_size)]
+        return torch.cat([scores for scores, _ in found]), found[0][1]
+
+    def choose_rejection(self, evaluation: Evaluation | None) -> dict[str, float]:
+        """Let the task choose from the judged validation rows what outsiders are refused by; costs no further pass."""
+        return self.task.choose_rejection(evaluation.rows) if evaluation is not None else {}
 
     def choose_thresholds(self, columns: Columns) -> dict[str, float]:
         """Let the task choose its decision thresholds on held-out rows, as its config asks; says which are set."""

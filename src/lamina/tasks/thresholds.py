@@ -2,7 +2,8 @@
 
 The most probable class is the right decision where all mistakes cost the same. Where they do not, or where F1 of the
 rarer class is what counts, two-class decisions move: the second class is decided when its probability reaches
-`positive`. `reject` leaves rows undecided whose largest probability is below it.
+`positive`. `reject` leaves rows undecided whose largest probability is below it. `insider`, with its `temperature`, is
+applied only when asked for (`predict --reject`): see `rejection.py`.
 
 Source: Elkan (2001), "The Foundations of Cost-Sensitive Learning"; Lipton, Elkan, Naryanaswamy (2014), arXiv:1402.1892;
 Chow (1970), doi:10.1109/TIT.1970.1054406 (reject).
@@ -30,6 +31,10 @@ class Thresholds(Config):
     reject: float | None = Field(
         None, description="Leave a row undecided whose largest probability is below this.", ge=0, le=1
     )
+    insider: float | None = Field(
+        None, description="Where outsiders are refused: the least score of a row of a known class.", ge=0, le=1
+    )
+    temperature: float | None = Field(None, description="By which logits are divided for that score.", ge=1, le=1000)
 
     def given(self) -> dict[str, float]:
         """The thresholds that are set, as a bundle keeps them."""

@@ -110,3 +110,30 @@ def test_pixels_of_another_range_are_refused():
     # What stays within the training range may be the same data written elsewhere without that note.
     assert aligned(images(16, maximum=16), images(15)) is not None
     assert aligned(images(255), images(255)) is not None
+
+
+def test_a_few_dark_images_of_a_small_range_are_the_same_range():
+    """Of digits of 0 to 16, few rows may reach 15 only: the reader then takes 15 for the largest value."""
+    for declared in (15, 8):
+        assert aligned(images(16, maximum=16), images(declared, maximum=declared)) is not None
+    for declared in (7, 1):
+        with pytest.raises(DataError, match="in training they went up to 16"):
+            aligned(images(16, maximum=16), images(declared, maximum=declared))
+
+
+def sized(*shape):
+    pixels = torch.zeros(2, *shape, dtype=torch.uint8)
+    return Columns({"image": pixels}, origin=["a.csv:2", "a.csv:3"]), DataSpec(
+        columns={"image": column_spec("image", pixels)}, num_rows={}
+    )
+
+
+def test_images_of_another_size_are_refused_with_a_mend_that_works():
+    with pytest.raises(DataError, match="8x8 with 1 channel; in training they were 28x28 with 1 channel") as caught:
+        aligned(sized(1, 28, 28), sized(1, 8, 8))
+    assert "resize the images to 28x28" in caught.value.mend
+    assert "permute" not in str(caught.value)
+    assert caught.value.where == "a.csv:2"
+    with pytest.raises(DataError, match="28x28 with 3 channels") as caught:
+        aligned(sized(1, 28, 28), sized(3, 28, 28))
+    assert "convert the images to 1 channel" in caught.value.mend

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -199,7 +199,7 @@ def image_data(
     faults: FaultList | None = None,
     notes: Sequence[str] = (),
     classes: Sequence[str] | None = None,
-    resize: Literal["crop"] | None = None,
+    fitting: Mapping[str, Any] | None = None,
     maximum: float | None = None,
     planar: bool = False,
     max_bytes: int = 1 << 30,
@@ -208,7 +208,8 @@ def image_data(
 
     Args:
         classes: Names in the order that the files give; default: those that occur, ordered by `order_classes`.
-        resize, maximum, planar: As in ColumnSpec.
+        maximum, planar: As in ColumnSpec.
+        fitting: Fields of a ColumnSpec that say how image files were fitted (`Fitting.spec_values`).
         max_bytes: How much of images that are loaded on demand may be asked for at once.
 
     Raises:
@@ -245,9 +246,9 @@ def image_data(
             role="image",
             dtype=str(images.dtype).removeprefix("torch."),
             shape=tuple(images.shape[1:]),
-            resize=resize,
             maximum=maximum,
             planar=planar,
+            **(fitting or {}),
         )
         if isinstance(images, Tensor):
             columns[name] = Columns({"image": images, **tensors}, origin=split.origin)

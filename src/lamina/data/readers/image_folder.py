@@ -7,7 +7,7 @@ anything is decoded, so that the shape is decided once for all splits and said.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -34,8 +34,10 @@ from lamina.data.readers.base import (
     split_of,
     split_of_source,
 )
+from lamina.data.readers.fitting import Fitting
 from lamina.data.readers.images import (
     ENDINGS,
+    OTHER_ENDINGS,
     ImageInfo,
     ImageRows,
     decode_image,
@@ -44,7 +46,7 @@ from lamina.data.readers.images import (
     quiet_pillow,
 )
 from lamina.data.readers.pixels import stated_shape
-from lamina.data.readers.sources import Source, SourceFile
+from lamina.data.readers.sources import Source, SourceFile, shown
 from lamina.data.splits import SPLIT_NAMES
 
 # Photographs of different sizes are fitted to this unless data.shape says otherwise: what a small network can learn from.
@@ -76,12 +78,12 @@ class Arrangement:
 
     Attributes:
         images: In the order of their names.
-        others: Files that are no images.
+        others: Files that are not read, each as a fault that says why.
         notes: Sentences on folders that were seen through or left out.
     """
 
     images: list[Found] = field(default_factory=list)
-    others: list[SourceFile] = field(default_factory=list)
+    others: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -116,7 +118,7 @@ class ImageFolderReader(Reader):
         arranged = arrange(source)
         faults = FaultList()
         for other in arranged.others:
-            faults.add(Fault(file=other.where, message="it is no image and is not read", stops=False))
+            faults.add(other)
         if not arranged.images:
             raise no_rows(str(source), faults)
         notes = [*source.notes, *arranged.notes]
@@ -126,31 +128,38 @@ class ImageFolderReader(Reader):
             infos, good = _headers(arranged.images, faults)
             if not good:
                 raise no_rows(str(source), faults)
-            size, channels = _decide(infos, config, notes, where=str(source))
-            groups: dict[str, list[Found]] = defaultdict(list)
-            for found in good:
-                groups[found.split].append(found)
-            num_bytes = len(good) * (channels or 3) * size[0] * size[1]
+            fitting, channels = _decide(infos, config, notes, where=str(source))
+            notes += _oddities(infos, good)
+            num_bytes = len(good) * (channels or 3) * fitting.height * fitting.width
             if num_bytes > config.max_memory_mb << 20:
                 notes.append(
                     f"{num_bytes >> 20} MiB of pixels exceed data.max_memory_mb; images are decoded while training."
                 )
-                channels = channels or _channels_of_sample(good, size)
-                splits = {name: _later(group, channels, size) for name, group in groups.items()}
+                channels = channels or _channels_of_sample(good, fitting)
+                if config.on_fault == "skip":
+                    # While training it is too late to leave a row out: what is damaged has to be known before.
+                    good = _undamaged(good, channels, fitting, faults)
+                splits = {name: _later(group, channels, fitting) for name, group in _by_split(good).items()}
             else:
-                decoded = {name: _now(group, channels or 3, size, faults) for name, group in groups.items()}
+                decoded = {name: _now(group, channels or 3, fitting, faults) for name, group in _by_split(good).items()}
                 if channels is None and all(grey for _, grey in decoded.values()):
                     notes.append("All images are grey, though stored as colours: one channel.")
                     for split, _ in decoded.values():
                         split.images = _first_channel(split.images)
                 splits = {name: split for name, (split, _) in decoded.items()}
+        notes += _lost_classes(arranged.images, splits)
+        stopping = sum(fault.stops for fault in faults.faults)
+        if stopping:
+            notes.append(
+                f"Files with faults: {stopping}; data.on_fault=skip leaves them out, otherwise they stop training."
+            )
         return image_data(
             splits,
             reader=self.name,
             source=str(source),
             faults=faults,
             notes=notes,
-            resize="crop",
+            fitting=fitting.spec_values(),
             max_bytes=config.max_memory_mb << 20,
         )
 
@@ -163,10 +172,12 @@ def arrange(source: Source) -> Arrangement:
     result = Arrangement()
     places: list[tuple[SourceFile, tuple[str, ...]]] = []
     for file in source.files:
-        if file.ending in ENDINGS or (file.ending not in (".txt", ".csv", ".json", ".md") and _is_image(file)):
+        if file.problem and file.ending not in ENDINGS:
+            result.others.append(Fault(file=file.where, message=file.problem))
+        elif file.ending in ENDINGS or _is_image(file):
             places.append((file, PurePosixPath(file.name).parts[:-1]))
         else:
-            result.others.append(file)
+            result.others.append(_not_read(file))
     if not places:
         return result
     prefix = _common([folders for _, folders in places])
@@ -179,8 +190,8 @@ def arrange(source: Source) -> Arrangement:
             name = folders[level] if len(folders) > level else ""
             split = split_of(name)
             if split is None:
-                result.notes.append(f"Beside the split folders, {name or file.name!r} is left out.")
-                result.others.append(file)
+                result.notes.append(f"Beside the split folders, {shown(name or file.name)!r} is left out.")
+                result.others.append(_left_out(file, "it lies beside the folders of the splits and is left out"))
             else:
                 groups[split].append((file, folders[level + 1 :]))
         for split, group in groups.items():
@@ -212,14 +223,26 @@ def _sort_classes(
     labelled = [pair for pair in pairs if len(pair[1]) > depth]
     for file, folders in pairs:
         if len(folders) > depth:
-            result.images.append(Found(file, split, folders[depth]))
+            result.images.append(Found(file, split, shown(folders[depth])))
             if len(folders) > depth + 1:
                 result.notes.append("Folders inside the class folders count as parts of the class.")
         elif labelled:
-            result.notes.append(f"Images outside of class folders are left out, such as {file.name}.")
-            result.others.append(file)
+            result.notes.append(f"Images outside of class folders are left out, such as {shown(file.name)}.")
+            result.others.append(_left_out(file, "it lies outside of the class folders and is left out"))
         else:
             result.images.append(Found(file, split, None))
+
+
+def _left_out(file: SourceFile, why: str) -> Fault:
+    return Fault(file=file.where, message=why, stops=False)
+
+
+def _not_read(file: SourceFile) -> Fault:
+    """Photographs of kinds that are not read stop, as rows would be lost; other files are only told."""
+    kind = OTHER_ENDINGS.get(file.ending)
+    if kind is not None:
+        return Fault(file=file.where, message=f"{kind} images are not read; convert it to PNG or JPEG")
+    return _left_out(file, "it is no image and is not read")
 
 
 def _is_image(file: SourceFile) -> bool:
@@ -233,7 +256,7 @@ def _is_image(file: SourceFile) -> bool:
 
 
 def _in_threads(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """`map` with two threads, in chunks; Pillow lets go of the interpreter while it decodes."""
+    """`map` with a few threads, in chunks; Pillow lets go of the interpreter while it decodes."""
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
     if len(chunks) < 2:
         return [function(item) for item in items]
@@ -262,49 +285,86 @@ def _headers(images: Sequence[Found], faults: FaultList) -> tuple[list[ImageInfo
 
 def _decide(
     infos: Sequence[ImageInfo], config: DataConfig, notes: list[str], *, where: str
-) -> tuple[tuple[int, int], int | None]:
-    """((height, width), channels); channels is None where decoding must tell whether colours are grey."""
+) -> tuple[Fitting, int | None]:
+    """How sizes are fitted, and channels; channels is None where decoding must tell whether colours are grey."""
     sizes = Counter((info.height, info.width) for info in infos)
     channels = None
     if config.shape is not None:
         shape = stated_shape(config, where=where)
-        size = (shape.height, shape.width)
+        height, width = shape.height, shape.width
         channels = shape.channels if len(config.shape) == 3 else None
-        if set(sizes) != {size}:
-            notes.append(
-                f"Images are fitted to {size[0]}x{size[1]} (data.shape): scaled to cover it, the middle cut out."
-            )
     elif len(sizes) == 1:
-        size = next(iter(sizes))
+        height, width = next(iter(sizes))
     else:
         middle = sorted(min(info.width, info.height) for info in infos)[len(infos) // 2]
-        size = (min(DEFAULT_SIDE, middle),) * 2
-        notes.append(
-            f"Images have {len(sizes)} different sizes and are fitted to {size[0]}x{size[1]}: scaled to cover it, the "
-            "middle cut out; data.shape=[height,width] chooses another."
-        )
+        height = width = min(DEFAULT_SIDE, middle)
+    fitting = Fitting.of_config(config, height=height, width=width)
+    if set(sizes) != {(height, width)} or fitting.crop_fraction < 1.0:
+        given = f"Images have {len(sizes)} different sizes" if len(sizes) > 1 else f"Images of {_size(infos[0])}"
+        choice = "data.shape, data.resize" if config.shape is not None else "data.shape=[height,width] and data.resize"
+        chosen = "as said" if config.shape is not None else "by default"
+        notes.append(f"{given} and are {fitting.describe()}, {chosen}; {choice} choose otherwise.")
     if channels is None and all(info.grey for info in infos):
         channels = 1
     if any(info.transparent for info in infos) and channels != 4:
         notes.append("Transparent images are laid on white; data.shape=[height,width,4] keeps the transparency.")
     if any(info.grey for info in infos) and not all(info.grey for info in infos) and channels is None:
         notes.append("Grey images among coloured ones are read with three equal channels.")
-    return size, channels
+    return fitting, channels
+
+
+def _size(info: ImageInfo) -> str:
+    return f"{info.height}x{info.width}"
+
+
+def _oddities(infos: Sequence[ImageInfo], images: Sequence[Found]) -> list[str]:
+    """Sentences on what is unusual in good files and how it is read, each with the first example."""
+    kinds: tuple[tuple[str, Callable[[ImageInfo, Found], bool]], ...] = (
+        ("turned upright, as their camera noted (EXIF)", lambda info, found: info.turned),
+        ("animated, of which the first picture counts", lambda info, found: info.animated),
+        ("of 16 bits per channel, of which the upper 8 count", lambda info, found: info.deep),
+        ("CMYK and converted without their colour profile", lambda info, found: info.cmyk),
+        (
+            "of another format than their names say and read by their content",
+            lambda info, found: info.misnamed(found.file.ending),
+        ),
+    )
+    notes = []
+    for words, holds in kinds:
+        hits = [found for info, found in zip(infos, images, strict=True) if holds(info, found)]
+        if hits:
+            count = f"{len(hits)} images are" if len(hits) > 1 else "1 image is"
+            notes.append(f"{count} {words}, such as {shown(hits[0].file.name)}.")
+    return notes
+
+
+def _lost_classes(images: Sequence[Found], splits: Mapping[str, ImageSplit]) -> list[str]:
+    """A sentence on classes all of whose images were left out."""
+    kept = {name for split in splits.values() if split.labels is not None for name in split.labels.names}
+    lost = sorted({found.label for found in images if found.label is not None} - kept)
+    return [f"No image of {', '.join(lost[:12])} can be used; there is no such class."] if lost and kept else []
 
 
 # --- pixels ------------------------------------------------------------------------------------------------------------
 
 
-def _now(group: Sequence[Found], channels: int, size: tuple[int, int], faults: FaultList) -> tuple[ImageSplit, bool]:
+def _by_split(images: Iterable[Found]) -> dict[str, list[Found]]:
+    groups: dict[str, list[Found]] = defaultdict(list)
+    for found in images:
+        groups[found.split].append(found)
+    return groups
+
+
+def _now(group: Sequence[Found], channels: int, fitting: Fitting, faults: FaultList) -> tuple[ImageSplit, bool]:
     """All images of a split in memory, and whether all are grey."""
 
     def decode(found: Found) -> NDArray[np.uint8] | DataError:
         try:
-            return decode_image(found.file, channels=channels, size=size)
+            return decode_image(found.file, channels=channels, fitting=fitting)
         except DataError as error:
             return error
 
-    images = torch.empty((len(group), channels, *size), dtype=torch.uint8)
+    images = torch.empty((len(group), channels, fitting.height, fitting.width), dtype=torch.uint8)
     good: list[Found] = []
     all_grey = channels == 3
     for start in range(0, len(group), _CHUNK * 32):
@@ -319,8 +379,27 @@ def _now(group: Sequence[Found], channels: int, size: tuple[int, int], faults: F
     return _split(images[: len(good)], good), all_grey
 
 
-def _later(group: Sequence[Found], channels: int, size: tuple[int, int]) -> ImageSplit:
-    return _split(ImageRows([found.file for found in group], channels=channels, size=size), group)
+def _undamaged(group: Sequence[Found], channels: int, fitting: Fitting, faults: FaultList) -> list[Found]:
+    """Those images that can be decoded, each of them tried and dropped again."""
+
+    def try_it(found: Found) -> DataError | None:
+        try:
+            decode_image(found.file, channels=channels, fitting=fitting)
+        except DataError as error:
+            return error
+        return None
+
+    good = []
+    for found, error in zip(group, _in_threads(try_it, group), strict=True):
+        if error is None:
+            good.append(found)
+        else:
+            faults.add(Fault(file=found.file.where, message=error.what))
+    return good
+
+
+def _later(group: Sequence[Found], channels: int, fitting: Fitting) -> ImageSplit:
+    return _split(ImageRows([found.file for found in group], channels=channels, fitting=fitting), group)
 
 
 def _split(images: Tensor | RowLoader, group: Sequence[Found]) -> ImageSplit:
@@ -334,11 +413,11 @@ def _first_channel(images: Tensor | RowLoader) -> Tensor:
     return images[:, :1].contiguous()
 
 
-def _channels_of_sample(good: Sequence[Found], size: tuple[int, int]) -> int:
+def _channels_of_sample(good: Sequence[Found], fitting: Fitting) -> int:
     """1 when images all over the data are grey though stored as colours, else 3."""
     for found in good[:: max(1, len(good) // 64)]:
         try:
-            pixels = decode_image(found.file, channels=3, size=size)
+            pixels = decode_image(found.file, channels=3, fitting=fitting)
         except DataError:
             continue
         if (pixels[0] != pixels[1]).any() or (pixels[0] != pixels[2]).any():

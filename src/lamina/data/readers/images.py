@@ -1,7 +1,15 @@
 """One image file -> pixels: decoding that refuses bombs and damage, and the one way in which sizes are fitted.
 
-Fitting (`resize="crop"` in a ColumnSpec): the image is scaled, keeping its proportions, until it just covers the wanted
-shape, and the middle is cut out. An image of the wanted size is not touched. Training and prediction share this code.
+How a picture of another size is fitted stands in `fitting.py`. Training and prediction share this code. What is decided
+for every kind of file:
+
+    orientation     what a camera noted (EXIF) is obeyed: the picture is upright
+    transparency    laid on white, unless four channels are wanted
+    16 bits         the upper eight count; 65535 becomes 255
+    CMYK, palettes  become RGB, colour profiles are not looked at
+    animations      the first picture counts
+    wrong names     the content decides: a PNG called .jpg is a PNG
+    too large       refused by the header, before a pixel is decoded
 """
 
 from __future__ import annotations
@@ -11,35 +19,74 @@ import io
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from lamina.core.errors import DataError
 from lamina.data.decoded_ahead import RowLoader
+from lamina.data.readers.fitting import Fitting
 from lamina.data.readers.sources import SourceFile
 
 FORMATS: Final = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 ENDINGS: Final = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".jpe", ".jfif")
+_FORMAT_OF: Final = {ending: ending[1:].upper() for ending in ENDINGS} | dict.fromkeys(
+    (".jpg", ".jpe", ".jfif"), "JPEG"
+)
+# Photographs that people have and that are not read; leaving them out in silence would lose rows.
+OTHER_ENDINGS: Final = {
+    ".tif": "TIFF", ".tiff": "TIFF", ".heic": "HEIC", ".heif": "HEIF", ".avif": "AVIF", ".jp2": "JPEG 2000",
+    ".jxl": "JPEG XL", ".svg": "SVG", ".psd": "Photoshop", ".tga": "TGA", ".ico": "icon", ".ppm": "PPM", ".pgm": "PGM",
+    ".dng": "raw", ".raw": "raw", ".cr2": "raw", ".cr3": "raw", ".nef": "raw", ".arw": "raw", ".orf": "raw",
+}  # fmt: skip
 # Pillow's own bound on what is surely no bomb; it warns above and refuses twice that, we refuse here.
 MAX_PIXELS: Final = 89_478_485
 _MAX_FILE_BYTES: Final = 512 << 20
 _GREY_MODES: Final = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N")
 _DEEP_MODES: Final = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _ORIENTATION: Final = 0x0112
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# JPEG decodes at a half, quarter or eighth for little money. As long as this many times the wanted size remains, what comes
+# out differs by less than the JPEG's own noise (benchmarks/decoding.py measures both).
+_DRAFT_MARGIN: Final = 2.0
 
 
 class ImageInfo(NamedTuple):
-    """What the header says, after the orientation that a camera noted: width, height, grey, and whether it has transparency."""
+    """What the header says, after the orientation that a camera noted: size, whether it is grey and has transparency, and oddities.
+
+    Attributes:
+        format: `JPEG`, `PNG`, …
+        turned: A camera noted another orientation than upright.
+        animated: There are further pictures.
+        deep: Sixteen bits per channel.
+        cmyk: Colours of printing.
+    """
 
     width: int
     height: int
     grey: bool
     transparent: bool
+    format: str = ""
+    turned: bool = False
+    animated: bool = False
+    deep: bool = False
+    cmyk: bool = False
+
+    def misnamed(self, ending: str) -> bool:
+        """Whether the file's ending is that of another format of images."""
+        return bool(self.format) and _FORMAT_OF.get(ending, self.format) != self.format
 
 
 def looks_like_image(head: bytes) -> bool:
@@ -66,52 +113,54 @@ def image_info(file: SourceFile) -> ImageInfo:
     Raises:
         DataError: Empty, no image, damaged, or more than MAX_PIXELS.
     """
-    with _opened(file) as image:
+    with _opened(file, header_only=True) as image:
         width, height = image.size
-        if _is_turned(image):
+        orientation = _orientation(image)
+        if orientation >= 5:
             width, height = height, width
-        return ImageInfo(width, height, image.mode in _GREY_MODES, _is_transparent(image))
+        return ImageInfo(
+            width,
+            height,
+            grey=image.mode in _GREY_MODES,
+            transparent=_is_transparent(image),
+            format=_format(image),
+            turned=orientation != 1,
+            # A camera's second picture (a preview, the other eye) is no animation.
+            animated=image.format != "MPO" and bool(getattr(image, "is_animated", False)),
+            deep=image.mode in _DEEP_MODES or _has_deep_colours(image),
+            cmyk=image.mode == "CMYK",
+        )
 
 
-def decode_image(file: SourceFile, *, channels: int, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def decode_image(file: SourceFile, *, channels: int, fitting: Fitting | None = None) -> NDArray[np.uint8]:
     """The pixels of a file, (C, H, W) uint8.
 
     Args:
         channels: 1 grey, 3 RGB (transparency laid on white), 4 RGBA.
-        size: (height, width) to fit; None: as it is.
+        fitting: How it is brought to a size; None: as it is.
 
     Raises:
         DataError: As `image_info`, or the data ends early.
     """
     with _opened(file) as image:
-        if size is not None and image.format == "JPEG":
-            _scale_while_decoding(image, size)
-        upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
-        return fit_image(upright, channels=channels, size=size)
+        if fitting is not None and _format(image) == "JPEG":
+            _scale_while_decoding(image, fitting)
+        return fit_image(image, channels=channels, fitting=fitting)
 
 
-def fit_image(image: Image.Image, *, channels: int, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """The pixels of a picture, (C, H, W) uint8, fitted to `size` (height, width) as `decode_image` does."""
+def fit_image(image: Image.Image, *, channels: int, fitting: Fitting | None = None) -> NDArray[np.uint8]:
+    """The pixels of a picture, upright, (C, H, W) uint8, fitted as `decode_image` does."""
+    orientation = _orientation(image)
     plain = _in_channels(image, channels)
-    if size is not None and (plain.height, plain.width) != size:
-        plain = plain.resize(
-            (size[1], size[0]), Image.Resampling.BILINEAR, box=crop_box(plain.size, size), reducing_gap=3.0
-        )
+    if fitting is not None:
+        # Scaling first: there is less to turn then.
+        plain = (fitting.turned() if orientation >= 5 else fitting).scaled(plain)
+    if orientation != 1:
+        plain = plain.transpose(_TURNS[orientation])
+    if fitting is not None:
+        plain = fitting.padded(plain)
     array = np.asarray(plain, dtype=np.uint8)
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
-
-
-def crop_box(given: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The middle part (left, top, right, bottom) of an image (width, height) that has the proportions of (height, width).
-
-    >>> crop_box((200, 100), (50, 50))
-    (50.0, 0.0, 150.0, 100.0)
-    """
-    width, height = given
-    scale = min(width / size[1], height / size[0])
-    cut_width, cut_height = size[1] * scale, size[0] * scale
-    left, top = (width - cut_width) / 2, (height - cut_height) / 2
-    return left, top, min(left + cut_width, float(width)), min(top + cut_height, float(height))
 
 
 def _in_channels(image: Image.Image, channels: int) -> Image.Image:
@@ -128,58 +177,80 @@ def _in_channels(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def _scale_while_decoding(image: Image.Image, size: tuple[int, int]) -> None:
-    """JPEG can be decoded at a half, quarter or eighth: as long as twice the wanted size remains, nothing is lost."""
-    height, width = (size[1], size[0]) if _is_turned(image) else size
-    scale = max(width / image.width, height / image.height)
-    if scale < 0.25:
-        image.draft(None, (math.ceil(image.width * scale * 2), math.ceil(image.height * scale * 2)))
+def _scale_while_decoding(image: Image.Image, fitting: Fitting) -> None:
+    """Let the JPEG decoder do the first halvings, as far as `_DRAFT_MARGIN` allows."""
+    scale = (fitting.turned() if _orientation(image) >= 5 else fitting).scale(*image.size) * _DRAFT_MARGIN
+    if scale <= 0.5:
+        image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
+
+
+def _format(image: Image.Image) -> str:
+    """`MPO` is a JPEG with further pictures behind it, as telephones write them."""
+    return "JPEG" if image.format == "MPO" else image.format or ""
 
 
 def _orientation(image: Image.Image) -> int:
+    """What a camera noted, 1 to 8; 1 (upright) without a note, or with a damaged one."""
     if "exif" not in image.info:
         return 1
-    return int(image.getexif().get(_ORIENTATION, 1))
-
-
-def _is_turned(image: Image.Image) -> bool:
-    return _orientation(image) in (5, 6, 7, 8)
+    try:
+        found = int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:
+        # Notes are a stranger's bytes, read by code that raises whatever it likes; the picture is good without them.
+        return 1
+    return found if found in _TURNS else 1
 
 
 def _is_transparent(image: Image.Image) -> bool:
     return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
 
 
+def _has_deep_colours(image: Image.Image) -> bool:
+    """Whether a colour PNG stores sixteen bits per channel, of which Pillow keeps the upper eight."""
+    return image.format == "PNG" and any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
 @contextlib.contextmanager
-def _opened(file: SourceFile) -> Iterator[Image.Image]:
+def _opened(file: SourceFile, *, header_only: bool = False) -> Iterator[Image.Image]:
     """The opened image; whatever a decoder raises on a hostile file becomes a DataError that names the file."""
-    if file.size == 0:
+    if file.size == 0 and not file.problem:
         raise _fault("The file is empty.", file.where)
-    data = file.read(min(_MAX_FILE_BYTES, file.max_bytes))
-    if not looks_like_image(data[:12]):
-        raise _fault(f"The file is no image; it begins with {data[:4].hex(' ')}.", file.where)
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
-            yield image
-    except DataError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _fault(
-            f"The image has more than {MAX_PIXELS} pixels, as decompression bombs do: {error}.", file.where
-        ) from error
-    except Exception as error:
-        text = str(error).split("\n", 1)[0].rstrip(".") or type(error).__name__
-        raise _fault(f"The image is damaged: {text}.", file.where) from error
+    with contextlib.closing(_stream(file, header_only=header_only)) as stream:
+        head = stream.read(12)
+        stream.seek(0)
+        if not looks_like_image(head):
+            raise _fault(f"The file is no image; it begins with {head[:4].hex(' ')}.", file.where)
+        try:
+            with Image.open(stream, formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
+                yield image
+        except DataError:
+            raise
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise _fault(
+                f"The image has more than {MAX_PIXELS} pixels, as decompression bombs do: {error}.",
+                file.where,
+                mend="scale the image down, or remove it",
+            ) from error
+        except Exception as error:
+            text = str(error).split("\n", 1)[0].rstrip(".") or type(error).__name__
+            raise _fault(f"The image is damaged: {text}.", file.where) from error
 
 
-def _fault(what: str, where: str) -> DataError:
+def _stream(file: SourceFile, *, header_only: bool) -> BinaryIO:
+    """The content, seekable: for the header of a plain file the file itself, else all bytes at once."""
+    if header_only and file.path is not None and not file.problem and not file.compression:
+        return file.open()
+    return io.BytesIO(file.read(min(_MAX_FILE_BYTES, file.max_bytes)))
+
+
+def _fault(what: str, where: str, *, mend: str = "replace or remove the file") -> DataError:
     return DataError(
         what,
         where=where,
-        accepts=f"a complete image: {', '.join(FORMATS)}",
-        mend="replace or remove the file, or leave such files out with data.on_fault=skip",
+        accepts=f"a complete image of at most {MAX_PIXELS} pixels: {', '.join(FORMATS)}",
+        mend=f"{mend}; in training, data.on_fault=skip leaves such files out",
     )
 
 
@@ -188,16 +259,19 @@ class ImageRows(RowLoader):
 
     Args:
         files: One per row.
-        channels, size: As in `decode_image`.
+        channels, fitting: As in `decode_image`.
     """
 
-    def __init__(self, files: Sequence[SourceFile], *, channels: int, size: tuple[int, int]) -> None:
+    def __init__(self, files: Sequence[SourceFile], *, channels: int, fitting: Fitting) -> None:
         self.files = list(files)
-        self.channels, self.size = channels, size
-        self.shape = (len(self.files), channels, *size)
+        self.channels, self.fitting = channels, fitting
+        self.shape = (len(self.files), channels, fitting.height, fitting.width)
         self.dtype = torch.uint8
 
     def load(self, rows: Sequence[int]) -> Tensor:
         """The decoded rows (B, C, H, W)."""
-        arrays = [decode_image(self.files[row], channels=self.channels, size=self.size) for row in rows]
-        return torch.from_numpy(np.stack(arrays))
+        out = torch.empty((len(rows), *self.shape[1:]), dtype=torch.uint8)
+        pixels = out.numpy()
+        for place, row in enumerate(rows):
+            pixels[place] = decode_image(self.files[row], channels=self.channels, fitting=self.fitting)
+        return out

@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -38,6 +39,8 @@ COMPRESSED_ENDINGS: Final = (".gz", ".xz", ".zst", ".bz2", ".lzma")
 # Found beside data and never data: listings of systems, versions and licences.
 _IGNORED_NAMES: Final = {"thumbs.db", "desktop.ini", "__macosx"}
 _DOCUMENTS: Final = (".md", ".rst", ".html", ".pdf", ".names", ".license")
+# Control characters, those that turn the direction of writing, and bytes that are no text.
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _COMPRESSED_FILE: Final = re.compile(r"\.(?!tar\.)\w+\.zip$", re.IGNORECASE)
 
 
@@ -68,6 +71,7 @@ class SourceFile:
         size: Stored bytes; of a compressed file the compressed ones.
         max_bytes: No more than this is ever decompressed.
         path: The file itself when it lies on the disk, not in an archive.
+        problem: Why it cannot be opened (a link that leads nowhere), as a sentence; empty where nothing is known to be wrong.
     """
 
     name: str
@@ -75,6 +79,7 @@ class SourceFile:
     size: int
     max_bytes: int
     path: Path | None = None
+    problem: str = ""
     opener: Callable[[], BinaryIO] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -94,6 +99,10 @@ class SourceFile:
             return compression_of(stored.read(6))
 
     def _open_stored(self) -> BinaryIO:
+        if self.problem:
+            raise DataError(
+                self.problem, where=self.where, accepts="a readable file", mend="mend or remove it, or its link"
+            )
         if self.opener is not None:
             return self.opener()
         assert self.path is not None
@@ -176,12 +185,18 @@ class Source:
             inside = self._expand(alone)
             return (alone,) if inside is None else inside
         plain: list[SourceFile] = []
-        for path, name in _walk(self.path):
-            if not is_hidden(name):
-                file = self.file(path, name)
-                # `x.csv.zip` is a compressed file, not a collection.
-                members = self._expand(file) if _COMPRESSED_FILE.search(name) else None
-                plain += [file] if members is None else members
+        walk = _Walk(self.path)
+        hidden: list[str] = []
+        for path, name in walk.files:
+            if is_hidden(name):
+                hidden.append(name)
+                continue
+            file = self.file(path, name)
+            # `x.csv.zip` is a compressed file, not a collection.
+            members = self._expand(file) if _COMPRESSED_FILE.search(name) and not file.problem else None
+            plain += [file] if members is None else members
+        plain += walk.unreadable
+        self.notes += [*walk.notes(), *_hidden_note(hidden)]
         packed = [file for file in plain if file.path is not None and "/" not in file.name and looks_packed(file.name)]
         others = [file for file in plain if file not in packed and not _is_document(file)]
         if not packed:
@@ -198,12 +213,20 @@ class Source:
         return tuple(found)
 
     def file(self, path: Path, name: str) -> SourceFile:
-        """A file on the disk as a SourceFile called `name`."""
+        """A file on the disk as a SourceFile called `name`; one that cannot be opened says why in `problem`."""
+        size, problem = 0, ""
         try:
-            size = path.stat().st_size
+            facts = path.stat()
+            size = facts.st_size
+            if not stat.S_ISREG(facts.st_mode):
+                size, problem = 0, "It is no file but a pipe, socket or device."
+        except FileNotFoundError:
+            problem = "It is a link that leads nowhere."
         except OSError as error:
-            raise unreadable(str(path), error) from error
-        return SourceFile(name=name, where=str(path), size=size, max_bytes=self.max_bytes, path=path)
+            problem = f"It cannot be read: {error.strerror or error}."
+        return SourceFile(
+            name=name, where=shown(str(path)), size=size, max_bytes=self.max_bytes, path=path, problem=problem
+        )
 
     def siblings(self) -> tuple[SourceFile, ...]:
         """For a single file: the files beside it, itself included; for a folder or archive: its own files."""
@@ -233,13 +256,15 @@ class Source:
         if sum(info.compress_size for info in infos) > file.size:
             raise _damaged("zip", file.where, zipfile.BadZipFile("its members overlap"))
         members = []
+        hidden: list[str] = []
         for info in infos:
             # The high half of the attributes holds the unix mode, where the packer wrote one.
             is_link = (info.external_attr >> 16) & 0o170000 not in (0, 0o100000)
             name = safe_member_name(info.filename, is_link=is_link, where=file.where)
             if is_hidden(name):
+                hidden.append(name)
                 continue
-            where = f"{file.where}:{name}"
+            where = f"{file.where}:{shown(name)}"
             if info.flag_bits & 1:
                 raise DataError(
                     "The archive is encrypted.",
@@ -263,10 +288,12 @@ class Source:
                     opener=_zip_opener(file.path, info, where),
                 )
             )
+        self.notes += _hidden_note(hidden)
         return _checked_members(members, file.where)
 
     def _tar_members(self, file: SourceFile) -> tuple[SourceFile, ...]:
         members = []
+        hidden: list[str] = []
         total = 0
         packed = file.compression != ""
         with file.open() as stream:
@@ -280,8 +307,9 @@ class Source:
                             info.name, is_link=not info.isreg() or info.issparse(), where=file.where
                         )
                         if is_hidden(name):
+                            hidden.append(name)
                             continue
-                        where = f"{file.where}:{name}"
+                        where = f"{file.where}:{shown(name)}"
                         if packed:
                             total += info.size
                             if total > self.max_bytes:
@@ -302,6 +330,7 @@ class Source:
                 raise
             except DAMAGE as error:
                 raise _damaged("tar", file.where, error) from error
+        self.notes += _hidden_note(hidden)
         return _checked_members(members, file.where)
 
 
@@ -353,25 +382,86 @@ def missing_path(path: Path, *, also: Iterable[str] = ()) -> DataError:
     )
 
 
-def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
-    """(path, relative name) of every file, links to folders followed once, in natural order."""
-    found: list[tuple[Path, str]] = []
-    seen: set[str] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(root)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        found += [(Path(root) / name, (Path(root) / name).relative_to(folder).as_posix()) for name in names]
-        if len(found) > MAX_MEMBERS:
-            raise DataError(
-                f"The folder holds more than {MAX_MEMBERS} files.",
-                where=str(folder),
-                accepts=f"at most {MAX_MEMBERS} files",
-                mend="check the path; give the folder of the data itself",
+class _Walk:
+    """The files below a folder, links to folders followed once, in natural order.
+
+    Attributes:
+        files: (path, relative name).
+        unreadable: Folders that the system does not let us look into, each as a file that has a problem.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.unreadable: list[SourceFile] = []
+        self._outward: list[str] = []
+        self._again: list[str] = []
+        self._base = os.path.realpath(folder)
+        found: list[tuple[Path, str]] = []
+        seen: set[str] = set()
+        for root, folders, names in os.walk(folder, followlinks=True, onerror=self._refused):
+            real = os.path.realpath(root)
+            if real in seen:
+                self._again.append(Path(root).relative_to(folder).as_posix())
+                folders.clear()
+                continue
+            seen.add(real)
+            above = Path(root).relative_to(folder).as_posix()
+            prefix = "" if above == "." else f"{above}/"
+            found += [(Path(root) / name, prefix + name) for name in names]
+            for name in (*folders, *names):
+                path = Path(root) / name
+                if path.is_symlink() and not os.path.realpath(path).startswith(self._base + os.sep):
+                    self._outward.append(prefix + name)
+            if len(found) > MAX_MEMBERS:
+                raise DataError(
+                    f"The folder holds more than {MAX_MEMBERS} files.",
+                    where=str(folder),
+                    accepts=f"at most {MAX_MEMBERS} files",
+                    mend="check the path; give the folder of the data itself",
+                )
+        self.files = sorted(found, key=lambda pair: natural_key(pair[1]))
+
+    def _refused(self, error: OSError) -> None:
+        path = Path(error.filename)
+        name = path.relative_to(self.folder).as_posix()
+        if not is_hidden(name) and name != "lost+found":
+            problem = f"The folder cannot be looked into: {error.strerror or error}."
+            self.unreadable.append(
+                SourceFile(name=name, where=shown(str(path)), size=0, max_bytes=0, path=path, problem=problem)
             )
-    yield from sorted(found, key=lambda pair: natural_key(pair[1]))
+
+    def notes(self) -> list[str]:
+        """Sentences on links."""
+        notes = []
+        if self._outward:
+            notes.append(f"Links that lead out of the folder are followed: {_some(self._outward)}.")
+        if self._again:
+            notes.append(f"Folders that are links to one that was read already are left out: {_some(self._again)}.")
+        return notes
+
+
+def shown(name: str) -> str:
+    r"""A name as it can be printed and kept in JSON: control characters and bytes that are no text are written out.
+
+    >>> print(shown("a\nb"), shown("na\u00efve"))
+    a\x0ab naïve
+    """
+    return _UNPRINTABLE.sub(_written_out, name)
+
+
+def _written_out(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a file name that is no UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(map(shown, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _hidden_note(names: Sequence[str]) -> list[str]:
+    return [f"Hidden files and those of the system are left out: {_some(names)}."] if names else []
 
 
 def _is_document(file: SourceFile) -> bool:
