@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lamina.core.errors import ConfigError, LaminaError
-from lamina.nn.losses import CallableLoss, Loss, WeightedSum, create_loss
+from lamina.nn.losses import CallableLoss, Loss, LossPart, WeightedSum, create_loss
 from lamina.nn.penalties import create_penalties
 from lamina.tasks.base import Losses
 from lamina.tasks.pipeline import model_device
@@ -73,7 +73,16 @@ class Objective:
         """Minimising it gives calibrated probabilities."""
         return self.loss.is_likelihood
 
-    def __call__(self, model: nn.Module, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Losses:
+    def __call__(
+        self,
+        model: nn.Module,
+        outputs: Tensor,
+        targets: Tensor,
+        weights: Tensor | None = None,
+        *,
+        others: Tensor | None = None,
+        mix: Tensor | None = None,
+    ) -> Losses:
         """The parts of a batch.
 
         Args:
@@ -81,11 +90,24 @@ class Objective:
             outputs: float (B, K).
             targets: int64 (B,) or float (B, K).
             weights: float (B,), how much each row counts.
+            others: Second targets, shaped as `targets`, of rows that are mixed of two (mixup, CutMix).
+            mix: float (B,), the share of the first: mix * loss(targets) + (1 - mix) * loss(others), row by row.
         """
         losses = Losses()
         if self.kind == "label" and self.loss.targets == "binary":
             outputs, targets = self._score(outputs), targets.to(torch.float32)
-        for name, part in self.loss.parts(outputs, targets, weights=weights).items():
+            others = None if others is None else others.to(torch.float32)
+        if others is None or mix is None:
+            parts = self.loss.parts(outputs, targets, weights=weights)
+        else:
+            own, rest = (mix, 1 - mix) if weights is None else (mix * weights, (1 - mix) * weights)
+            parts = self.loss.parts(outputs, targets, weights=own)
+            second = self.loss.parts(outputs, others, weights=rest)
+            parts = {
+                name: LossPart(part.total + second[name].total, part.weight + second[name].weight, part.factor)
+                for name, part in parts.items()
+            }
+        for name, part in parts.items():
             losses.add(f"{self.prefix}{name}", part.total, part.weight, factor=part.factor)
         for penalty in self.penalties:
             losses.add(penalty.name, penalty(model.named_parameters()), 1.0, factor=penalty.strength)

@@ -1,0 +1,1 @@
+"""The steps of augmentation: geometric, photometric, mixing, and policies of them; `data/augmentation.py` applies them."""
