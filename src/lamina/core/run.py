@@ -1,26 +1,33 @@
 """The run folder: where a training run keeps its recipe, environment, metrics, checkpoints and bundle.
 
 A run is created whole: the folder appears under its final name with `recipe.yaml` in it, or not at all, and an existing
-one is never overwritten. Everything that looks at a run (reports, verification, comparison) reads it through `RunFolder`
+one is never overwritten. What is refused before its first step is taken back. Everything that looks at a run (reports, verification, comparison) reads it through `RunFolder`
 and needs neither torch nor the process that trained.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import re
+import secrets
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from lamina.core.config import read_yaml
-from lamina.core.errors import RunError, StorageError
-from lamina.core.files import TEMPORARY_PREFIX, atomic_folder, write_atomic
+from lamina.core.errors import ConfigError, RunError, StorageError
+from lamina.core.files import TEMPORARY_PREFIX, atomic_folder, storage_errors, write_atomic
+from lamina.core.run_documents import ENVIRONMENT, RESULT, Fields, read_document, read_lines
+from lamina.core.run_lock import LOCK_NAME, run_lock
 
 __all__ = ["RunFolder", "render_recipe"]
 
@@ -36,9 +43,11 @@ class RunFolder:
 
     Attributes:
         path: The folder.
+        is_borrowed: It was there, empty, before the run; `take_back` leaves it there.
     """
 
     path: Path
+    is_borrowed: bool = field(default=False, compare=False)
 
     @property
     def recipe_file(self) -> Path:
@@ -120,8 +129,9 @@ class RunFolder:
             target = Path(path)
             if target.exists() or target.is_symlink():
                 _refuse_if_used(target)
-                write_atomic(target / "recipe.yaml", text.encode())
-                return cls(target)
+                if not _move_in(target, text):
+                    raise _used(target)
+                return cls(target, is_borrowed=True)
             if not _appear(target, text):
                 _refuse_if_used(target)
                 raise _used(target)
@@ -157,6 +167,52 @@ class RunFolder:
             )
         return cls(folder)
 
+    def locked(self) -> AbstractContextManager[None]:
+        """A context in which nobody else trains in this folder.
+
+        Raises:
+            RunError: Somebody does; names the process.
+        """
+        return run_lock(self.path)
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing was trained: no checkpoint, no line of metrics."""
+        return not self.checkpoints() and not (self.metrics_file.is_file() and self.metrics_file.stat().st_size)
+
+    def take_back(self) -> None:
+        """Remove an unused run's files, so that its name is free again; nothing else, and no folder that was there before.
+
+        A run that somebody else is training in meanwhile is left alone.
+        """
+        try:
+            with self.locked():
+                if self.is_unused:
+                    self._remove_files()
+        except (RunError, StorageError):
+            return
+        if not self.is_borrowed:
+            with contextlib.suppress(OSError):  # not empty: something in it is not ours
+                self.path.rmdir()
+
+    def _remove_files(self) -> None:
+        own = (self.checkpoints_folder, self.events_folder, *self.path.glob(f"{TEMPORARY_PREFIX}*"))
+        for folder in own:
+            if folder.is_dir() and not folder.is_symlink():
+                shutil.rmtree(folder, ignore_errors=True)
+        # The recipe last: a folder without one is no run.
+        documents = (
+            self.environment_file,
+            self.metrics_file,
+            self.split_file,
+            self.path / "data.json",
+            self.recipe_file,
+        )
+        for file in (*own, *documents):
+            if file.is_file() or file.is_symlink():
+                with contextlib.suppress(OSError):
+                    file.unlink()
+
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def recipe(self) -> tuple[dict[str, Any], dict[str, str]]:
@@ -165,43 +221,63 @@ class RunFolder:
         Raises:
             ConfigError: `recipe.yaml` was changed into something that is no recipe.
         """
-        text = self.recipe_file.read_text(encoding="utf-8")
+        try:
+            text = self.recipe_file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"The file is not UTF-8 text: byte {error.start} cannot be read.",
+                where=str(self.recipe_file),
+                accepts="the recipe as the training wrote it",
+                mend="bring the file back, or begin a new run",
+            ) from None
         values = read_yaml(text, where=str(self.recipe_file))
         return values, _origins(text)
 
+    def section(self, name: str) -> dict[str, Any]:
+        """A section of the recipe; empty where it has none.
+
+        Raises:
+            ConfigError: `recipe.yaml` holds something else there.
+        """
+        found = self.recipe()[0].get(name)
+        if found is None:
+            return {}
+        if not isinstance(found, dict):
+            raise ConfigError(
+                f"{name} got {found!r}.",
+                where=f"{self.recipe_file}, key `{name}`",
+                accepts="a mapping of named values",
+                mend=f"write the values below `{name}:`, as the training did",
+            )
+        return found
+
     def environment(self) -> dict[str, Any]:
-        """The content of `environment.json`; empty when there is none yet."""
-        return self._document(self.environment_file) or {}
+        """The content of `environment.json`; empty when there is none yet.
+
+        Raises:
+            RunError: It is damaged.
+        """
+        mend = f"remove {self.environment_file}: a resume writes it anew, for the machine it finds"
+        return self._document(self.environment_file, fields=ENVIRONMENT, mend=mend) or {}
 
     def result(self) -> dict[str, Any] | None:
-        """The content of `result.json`; None while the run is not finished."""
-        return self._document(self.result_file)
+        """The content of `result.json`; None while the run is not finished.
+
+        Raises:
+            RunError: It is damaged.
+        """
+        mend = (
+            f"remove {self.result_file}, then lamina train --resume {shlex.quote(str(self.path))} finishes the run anew"
+        )
+        return self._document(self.result_file, fields=RESULT, mend=mend)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl` in order. NaN stays NaN. A last line that was cut off by a crash is left out.
 
         Raises:
-            RunError: Another line is not JSON.
+            RunError: Another line is not JSON, or is none of training's.
         """
-        if not self.metrics_file.is_file():
-            return []
-        lines = self.metrics_file.read_bytes().split(b"\n")
-        rows: list[dict[str, Any]] = []
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                if number == len(lines):
-                    break
-                raise RunError(
-                    f"The line is not JSON: {error}.",
-                    where=f"{self.metrics_file}, line {number}",
-                    accepts="one JSON object per line, as the training writes them",
-                    mend="delete that line",
-                ) from None
-        return rows
+        return read_lines(self.metrics_file) if self.metrics_file.is_file() else []
 
     def checkpoints(self) -> list[Path]:
         """Checkpoint folders in order of their steps. They appear by renaming, so that each one found is whole."""
@@ -225,18 +301,10 @@ class RunFolder:
         """A JSON document of the run by its file name, such as `evaluation.json`; None where there is none."""
         return self._document(self.path / name)
 
-    def _document(self, path: Path) -> dict[str, Any] | None:
-        if not path.is_file():
-            return None
-        try:
-            document = json.loads(path.read_bytes())
-        except ValueError as error:
-            raise RunError(
-                f"The file is not JSON: {error}.", where=str(path), accepts="a JSON object", mend="train again"
-            ) from None
-        if not isinstance(document, dict):
-            raise RunError("The file is no JSON object.", where=str(path), accepts="a JSON object", mend="train again")
-        return document
+    def _document(
+        self, path: Path, *, fields: Fields | None = None, mend: str = "train again"
+    ) -> dict[str, Any] | None:
+        return read_document(path, fields=fields or {}, mend=mend) if path.is_file() else None
 
 
 def _json_bytes(document: Mapping[str, Any]) -> bytes:
@@ -259,8 +327,34 @@ def _appear(target: Path, text: str) -> bool:
     return True
 
 
+def _move_in(target: Path, text: str) -> bool:
+    """Give an existing folder its recipe; False when somebody else has done so meanwhile."""
+    ready = target / f"{TEMPORARY_PREFIX}recipe-{os.getpid()}-{secrets.token_hex(4)}"
+    final = target / "recipe.yaml"
+    write_atomic(ready, text.encode())
+    try:
+        with storage_errors(final):
+            try:
+                os.link(ready, final)  # unlike a rename it fails where the name is taken: of two processes one wins
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                    raise
+                with run_lock(target):  # a file system without links
+                    if final.exists():
+                        return False
+                    write_atomic(final, text.encode())
+    finally:
+        with contextlib.suppress(OSError):
+            ready.unlink()
+    return True
+
+
 def _refuse_if_used(target: Path) -> None:
-    if not target.is_dir() or any(not found.name.startswith(TEMPORARY_PREFIX) for found in target.iterdir()):
+    if not target.is_dir() or any(
+        not found.name.startswith(TEMPORARY_PREFIX) and found.name != LOCK_NAME for found in target.iterdir()
+    ):
         raise _used(target)
 
 

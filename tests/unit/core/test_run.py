@@ -5,12 +5,13 @@ import json
 import math
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from lamina.core.config import read_yaml
-from lamina.core.errors import RunError, StorageError
+from lamina.core.errors import ConfigError, RunError, StorageError
 from lamina.core.run import RunFolder
 
 VALUES = {
@@ -141,7 +142,7 @@ def test_open_refuses_and_suggests(tmp_path: Path) -> None:
 def test_metrics_keep_nan_and_forgive_only_a_torn_last_line(tmp_path: Path) -> None:
     run = create(tmp_path / "run")
     assert run.metrics() == []
-    run.metrics_file.write_text('{"step": 1, "loss": NaN}\n{"step": 2, "lo')
+    run.metrics_file.write_text('{"step": 1, "epoch": 0, "split": "train", "loss": NaN}\n{"step": 2, "lo')
     rows = run.metrics()
     assert len(rows) == 1
     assert math.isnan(rows[0]["loss"])
@@ -149,6 +150,126 @@ def test_metrics_keep_nan_and_forgive_only_a_torn_last_line(tmp_path: Path) -> N
     with pytest.raises(RunError) as caught:
         run.metrics()
     assert "line 1" in caught.value.where
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[]",
+        "3",
+        "[" * 50_000,
+        '{"epoch": 0, "split": "train"}',
+        '{"step": "1", "epoch": 0, "split": "train"}',
+        '{"step": 1, "epoch": 0, "split": 3}',
+        '{"step": 1, "epoch": 0, "split": "train", "loss": "low"}',
+        '{"step": -1, "epoch": 0, "split": "train"}',
+    ],
+)
+def test_a_line_of_metrics_that_is_not_trainings(tmp_path: Path, line: str) -> None:
+    run = create(tmp_path / "run")
+    run.metrics_file.write_text(line + "\n{}\n")
+    with pytest.raises(RunError, match="not training's") as caught:
+        run.metrics()
+    assert "line 1" in caught.value.where
+    assert caught.value.mend == "delete that line"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("environment.json", "{", "not JSON"),
+        ("environment.json", "[]", "holds a list"),
+        ("environment.json", "[" * 50_000, "levels deep"),
+        ("environment.json", '{"device": 3}', "device is 3"),
+        ("environment.json", '{"threads": "many"}', 'threads is "many"'),
+        ("environment.json", '{"threads": 0}', "threads is 0"),
+        ("environment.json", '{"choices": {"precision": "fp32"}}', "choices is"),
+        ("environment.json", '{"choices": {"precision": {"value": "fp32"}}}', "choices is"),
+        ("environment.json", '{"command": "lamina"}', "command is"),
+        ("environment.json", '{"device": "cpu", "device": "cuda"}', "twice"),
+        ("result.json", '{"metrics": [1]}', "metrics is [1]"),
+        ("result.json", '{"metrics": {"valid/accuracy": "good"}}', "metrics is"),
+        ("result.json", '{"steps": 1.5}', "steps is 1.5"),
+        ("result.json", '{"seconds": NaN}', "number NaN"),
+    ],
+)
+def test_a_damaged_document_names_place_and_mend(tmp_path: Path, name: str, text: str, what: str) -> None:
+    run = create(tmp_path / "run")
+    (run.path / name).write_text(text)
+    with pytest.raises(RunError) as caught:
+        run.environment() if name == "environment.json" else run.result()
+    assert what in caught.value.what
+    assert name in caught.value.where
+    assert f"remove {run.path / name}" in caught.value.mend
+
+
+def test_a_recipe_that_is_none(tmp_path: Path) -> None:
+    run = create(tmp_path / "run")
+    run.recipe_file.write_bytes(b"name: \xff\n")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        run.recipe()
+    run.recipe_file.write_text("data: 3\n")
+    assert run.section("model") == {}
+    with pytest.raises(ConfigError, match="data got 3") as caught:
+        run.section("data")
+    assert "recipe.yaml, key `data`" in caught.value.where
+
+
+def test_what_is_refused_is_taken_back_and_nothing_else(tmp_path: Path) -> None:
+    made = create(tmp_path / "made")
+    made.write_environment({"seed": 3})
+    made.checkpoints_folder.mkdir()
+    made.take_back()
+    assert not made.path.exists()
+    (tmp_path / "mine").mkdir()
+    borrowed = create(tmp_path / "mine")
+    borrowed.write_environment({"seed": 3})
+    borrowed.take_back()
+    assert list((tmp_path / "mine").iterdir()) == []
+    other = create(tmp_path / "other")
+    (other.path / "thesis.txt").write_text("precious")
+    other.take_back()
+    assert [path.name for path in other.path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_run_that_learned_something_is_not_taken_back(tmp_path: Path) -> None:
+    for name in ("metrics.jsonl", "checkpoints/step-00000007/manifest.json"):
+        run = create(tmp_path / name.partition("/")[0])
+        (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.path / name).write_text("{}")
+        assert not run.is_unused
+        run.take_back()
+        assert run.recipe_file.is_file()
+
+
+def test_a_run_that_somebody_else_trains_in_is_not_taken_back(tmp_path: Path) -> None:
+    run = create(tmp_path / "run")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, run.locked():
+        pool.submit(run.take_back).result()
+        assert run.recipe_file.is_file()
+    run.take_back()
+    assert not run.path.exists()
+
+
+def test_of_many_who_want_one_empty_folder_one_gets_it(tmp_path: Path) -> None:
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        start = threading.Barrier(4)
+
+        def attempt(seed: int, folder: Path = folder, start: threading.Barrier = start) -> int | None:
+            start.wait()
+            try:
+                RunFolder.create(folder, name="tiny", values={"seed": seed}, origins={})
+            except RunError:
+                return None
+            return seed
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            won = [seed for seed in pool.map(attempt, range(4)) if seed is not None]
+        assert len(won) == 1
+        assert RunFolder.open(folder).recipe()[0] == {"seed": won[0]}
+        assert [path.name for path in folder.iterdir()] == ["recipe.yaml"]
 
 
 def test_documents_and_checkpoints(tmp_path: Path) -> None:
