@@ -132,7 +132,9 @@ def main() -> None:
             values = [row[key] for row in chosen]
             line[key] = {"mean": statistics.fmean(values), "std": statistics.stdev(values) if len(values) > 1 else None}
         table.append(line)
-        shown = "  ".join(f"{key} {line[key]['mean']:.3f} ± {line[key]['std'] or 0:.3f}" for key in ("new", "old", "moved"))
+        shown = "  ".join(
+            f"{key} {line[key]['mean']:.3f} ± {line[key]['std'] or 0:.3f}" for key in ("new", "old", "moved")
+        )
         print(f"{way:<12} rate {rate:<6g} {shown}", flush=True)
     if arguments.output:
         document = {"schema": 1, "seeds": arguments.seeds, "summary": table, "rows": rows}

@@ -46,7 +46,7 @@ def test_is_described(entry: Entry) -> None:
     assert entry.source, "a recipe names the text or paper whose experiment it is"
     command, verb, *words = entry.example.split()
     assert (command, verb) == ("lamina", "train")
-    recipe, _ = split_words([word for word in words if word not in ("--data", "PATH")])
+    recipe, _ = split_words([word for word in words if word not in ("--data", "PATH", "--weights", "FILE")])
     assert recipe == entry.name
 
 

@@ -176,16 +176,18 @@ def _check_object(values: Mapping[str, Any], schema: Mapping[str, Any], root: Ma
     properties: Mapping[str, Any] = schema.get("properties", {})
     for key, value in values.items():
         path = f"{where}.{key}" if where else str(key)
-        if key not in properties:
-            if schema.get("additionalProperties", True) is False:
+        extra = schema.get("additionalProperties", True)
+        if key not in properties and not isinstance(extra, Mapping):
+            if extra is False:
                 raise unknown_key(str(key), properties, where=path)
             continue
-        fault = _fault(value, properties[key], root, path)
+        inner = properties[key] if key in properties else extra
+        fault = _fault(value, inner, root, path)
         if fault:
             raise ConfigError(
                 f"{path} got {value!r}: {fault}.",
                 where=f"key `{path}`",
-                accepts=describe_schema(properties[key], root),
+                accepts=describe_schema(inner, root),
                 mend=f"change {path}, or leave it out to use the default",
             )
     for key in schema.get("required", ()):

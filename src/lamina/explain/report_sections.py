@@ -19,6 +19,7 @@ __all__ = [
     "class_table",
     "comparison",
     "confusion",
+    "cross_validation",
     "curves",
     "data_section",
     "environment_rows",
@@ -377,6 +378,37 @@ def group_table(groups: Mapping[str, Mapping[str, Any]], *, column: str, split: 
         "head": ["Group", *(["Rows"] if counts else []), *(pretty(name) for name in names)],
         "rows": rows,
         "numeric": tuple(range(1, 1 + int(counts) + len(names))),
+    }
+
+
+def cross_validation(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Mean and spread over the folds, where the run was cross-validated.
+
+    Args:
+        result: The content of result.json.
+    """
+    found = result.get("cross_validation") or {}
+    metrics: Mapping[str, Any] = found.get("metrics") or {}
+    names = [name for name in _PREFERRED if name in metrics]
+    if not names:
+        return None
+    folds, first = int(found["folds"]), names[0]
+    mean, std = (show_metric(first, metrics[first][key]) for key in ("mean", "std"))
+    return {
+        "note": f"Each of {found['num_rows']:,} rows was held out once, in {folds} folds, while {found['what']} was trained on "
+        f"the others: {pretty(first).lower()} {mean} ± {std} over the folds. It was done because {found['reason']}. The body "
+        "stands still meanwhile, so that a fine-tuning after it is not judged by this.",
+        "caption": "Judged by the last weights: nothing was chosen on the fold that judges",
+        "head": ["Metric", "Mean", "Spread", *(f"Fold {number + 1}" for number in range(folds))],
+        "rows": [
+            _row(
+                pretty(name),
+                *(show_metric(name, value) for value in (metrics[name]["mean"], metrics[name]["std"])),
+                *(show_metric(name, value) for value in metrics[name]["folds"]),
+            )
+            for name in names
+        ],
+        "numeric": tuple(range(1, folds + 3)),
     }
 
 

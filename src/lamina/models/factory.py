@@ -120,6 +120,7 @@ def _load_fit(model: nn.Module, fit: Fit, given: Given) -> None:
         preparation=table.preparation if table.name else None,
         labels=() if fresh_head else table.labels,
         notes=tuple(fit.notes),
+        fresh=tuple(fit.fresh),
     )
 
 

@@ -7,7 +7,7 @@ what `lamina verify` and `--resume` stand on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,15 @@ from lamina.data.loading import load_data
 from lamina.data.preprocessing import Preprocessing
 from lamina.data.sampling import balanced_weights, class_weights
 from lamina.data.splits import restore_split, split_data
-from lamina.models.factory import create_model, load_weights
-from lamina.recipes.recipe import Recipe
-from lamina.tasks.base import Task
+from lamina.models.factory import create_model, weights_origin
+from lamina.models.weights.opening import Given, open_weights
+from lamina.models.weights.words import weights_at
+from lamina.recipes.recipe import Recipe, check_body_weights
+from lamina.tasks.base import Stage, Task
 from lamina.tasks.bundle import bundle_path, load_bundle
+from lamina.tasks.derived import FeatureStore
 from lamina.tasks.pipeline import Pipeline
+from lamina.tasks.transfer import build_stages, check_head_first
 from lamina.train.callbacks import Callback
 from lamina.train.trainer import Trainer
 
@@ -59,6 +63,8 @@ class Job:
     Attributes:
         recipe: The values.
         data: Divided into splits.
+        stages: Of the recipe; empty: the task's own.
+        features: Keeps what is computed once for a frozen body.
     """
 
     recipe: Recipe
@@ -69,6 +75,8 @@ class Job:
     task: Task
     machine: Machine
     feed_options: dict[str, Any]
+    stages: tuple[Stage, ...] = ()
+    features: FeatureStore = field(default_factory=FeatureStore)
 
     def trainer(self, run: Path | None, *, callbacks: Sequence[Callback] = ()) -> Trainer:
         """The Trainer, writing to a run folder, or keeping nothing."""
@@ -86,6 +94,8 @@ class Job:
             device=self.machine.device,
             feed_options=self.feed_options,
             callbacks=callbacks,
+            stages=self.stages or None,
+            features=self.features,
         )
 
     def pipeline(self) -> Pipeline:
@@ -178,10 +188,14 @@ def build(recipe: Recipe, data: Data, *, machine: Machine | None = None, model: 
             mend="name the file or folder of the training rows `train`, or leave data.split out",
         )
     preprocessing = Preprocessing.fit(recipe.preprocess, train, data.spec)
-    augmentation = Augmentation(recipe.augment, data.spec) if recipe.augment else None
+    augmentation = Augmentation(recipe.augment, data.spec, columns=train) if recipe.augment else None
+    is_own = model is not None
     if model is None:
         model = make_model(recipe, preprocessing)
+    stages = make_stages(recipe, model, is_own=is_own)
     task = make_task(recipe, data, preprocessing)
+    if augmentation is not None and augmentation.mixes:
+        _check_mixing(task, model)
     batch_size = min(recipe.training.batch_size or train.num_rows, train.num_rows)
     threads = choose_threads(machine.threads, work=_work(model, preprocessing, batch_size), device=machine.device)
     use_threads(int(threads.value))
@@ -189,28 +203,82 @@ def build(recipe: Recipe, data: Data, *, machine: Machine | None = None, model: 
     if recipe.data.balance == "sample":
         feed_options["weights"] = balanced_weights(_labels(data, "sample"), len(data.spec.classes))
     chosen = Machine(machine.device, int(threads.value), {**machine.choices, "threads": threads})
-    return Job(recipe, data, preprocessing, augmentation, model, task, chosen, feed_options)
+    return Job(recipe, data, preprocessing, augmentation, model, task, chosen, feed_options, stages)
+
+
+def _check_mixing(task: Task, model: nn.Module) -> None:
+    """Refuse mixup and CutMix where a row can have one target only."""
+    reason = task.refuse_mixed(model)
+    if reason is not None:
+        raise ConfigError(
+            f"The task {task.name or type(task).__name__} cannot learn from mixed samples: {reason}.",
+            where="augment",
+            accepts="mixup and cutmix with a task and a loss that take two labels per row: image-classification with "
+            "cross-entropy, focal, hinge, … and a network",
+            mend="leave mixup and cutmix out of augment",
+        )
 
 
 def make_model(recipe: Recipe, preprocessing: Preprocessing) -> nn.Module:
     """The recipe's model for this data, with its initial weights (`weights`, or keyed by the seed)."""
     values = {key: value for key, value in recipe.model.items() if key != "kind"}
-    model = create_model(recipe.model["kind"], preprocessing.spec, seed=recipe.seed, **values)
-    if recipe.weights is not None:
-        load_weights(model, initial_weights(recipe.weights), where=recipe.weights)
-    return model
+    return create_model(
+        recipe.model["kind"],
+        preprocessing.spec,
+        seed=recipe.seed,
+        weights=initial_weights(recipe.weights) if recipe.weights is not None else None,
+        new_head=recipe.weights is not None and (recipe.new_head or _begins_with_head(recipe)),
+        adapt_channels=recipe.weights is not None and recipe.adapt_channels,
+        **values,
+    )
 
 
-def initial_weights(path: str | Path) -> Path | dict[str, torch.Tensor]:
-    """What `load_weights` takes for a bundle (folder or .zip), a run folder or a safetensors file.
+def make_stages(recipe: Recipe, model: nn.Module, *, is_own: bool) -> tuple[Stage, ...]:
+    """The recipe's stages for its model.
+
+    Args:
+        is_own: A module of the user's own, which may have learned anything, and whose head counts as new.
 
     Raises:
-        BundleError: The bundle is damaged, or the run has none yet.
+        ConfigError: A stage names what the model has not, unfreezes what was learned elsewhere before the head is trained,
+            or freezes what has learned nothing.
     """
-    path = Path(path)
-    if path.suffix == ".zip":
-        return dict(load_bundle(path).model.state_dict())
-    return bundle_path(path) if path.is_dir() else path
+    if not recipe.stages:
+        return ()
+    if not is_own:
+        check_body_weights(recipe.values())
+    origin = weights_origin(model)
+    fresh = origin is not None and any(key.startswith("head.") for key in origin.fresh)
+    check_head_first(
+        recipe.stages,
+        model,
+        head_is_new=is_own or recipe.new_head or _begins_with_head(recipe) or fresh,
+        body_is_trained=is_own or recipe.weights is not None,
+    )
+    return build_stages(recipe.stages, model)
+
+
+def _begins_with_head(recipe: Recipe) -> bool:
+    """Whether the first stage trains the head alone: transfer learning, whose head is for other classes."""
+    first = next(iter(recipe.stages.values()), None)
+    return first is not None and tuple(first.trainable or ()) == ("head",)
+
+
+def initial_weights(word: str | Path) -> Given:
+    """The weights that `--weights` means: a bundle (folder or .zip), a run, a file, `TABLE:FILE` or a model of the hub.
+
+    Raises:
+        ConfigError: There is nothing at the path.
+        BundleError: The bundle is damaged, or the run has none yet.
+        WeightsError: The file is damaged or of no known format, or the hub cannot be reached.
+    """
+    found = weights_at(str(word))
+    if found.hub is None and found.table is None:
+        path = Path(found.path)
+        if path.suffix == ".zip":
+            return Given(dict(load_bundle(path).model.state_dict()), str(word))
+        return open_weights(bundle_path(path) if path.is_dir() else path)
+    return open_weights(found.text)
 
 
 def make_task(recipe: Recipe, data: Data, preprocessing: Preprocessing) -> Task:
@@ -241,7 +309,7 @@ def make_task(recipe: Recipe, data: Data, preprocessing: Preprocessing) -> Task:
 
 def _work(model: nn.Module, preprocessing: Preprocessing, batch_size: int) -> int | None:
     """Multiply-adds of a step's forward pass."""
-    column = preprocessing.spec.columns.get("image") or preprocessing.spec.columns.get("features")
+    column = preprocessing.spec.model_input
     if column is None or any(size < 1 for size in column.shape):
         return None
     one = multiply_adds(model, torch.empty(1, *column.shape, device="meta"))

@@ -18,11 +18,14 @@ from lamina.core import registry
 from lamina.core.config import Config, Field, check_values, flatten, merge, parse_assignments, read_yaml
 from lamina.core.errors import ConfigError, LaminaError, UsageError, nearest
 from lamina.data.config import DataConfig
+from lamina.models.weights.words import weights_at
+from lamina.tasks.stage_config import StageConfig
 from lamina.train.config import TrainingConfig
 
 __all__ = [
     "Recipe",
     "Resolved",
+    "check_body_weights",
     "check_data_path",
     "check_partial",
     "check_weights_path",
@@ -42,6 +45,7 @@ class Recipe(Config):
     )
     summary: str = Field("", description="What it trains, on one line.")
     needs: str = Field("", description="What the user's data must be, where the recipe brings none.")
+    needs_weights: str = Field("", description="What weights it begins from, where it cannot do without.")
     seed: int = Field(0, description="Keys every random draw.", ge=0, lt=2**63)
     task: dict[str, Any] = Field(description="What a batch means: `name` of a task, and its options.")
     data: DataConfig = Field(DataConfig(), description="What to read and how to divide it.")
@@ -54,7 +58,17 @@ class Recipe(Config):
     model: dict[str, Any] = Field(
         description="`kind` of a model, and its options; the data fills in what is left open."
     )
-    weights: str | None = Field(None, description="Bundle, run or safetensors file to start from.")
+    weights: str | None = Field(
+        None,
+        description="What to start from: a bundle, a run, a file of weights (safetensors, .pth, .th, NPZ …), TABLE:FILE, or a model of the hub (timm/NAME, hf:OWNER/NAME).",
+    )
+    new_head: bool = Field(
+        False,
+        description="Leave the head of `weights` out and begin a new one; a first stage that trains the head alone does.",
+    )
+    adapt_channels: bool = Field(
+        False, description="Adapt the first layer of `weights` where the images have another number of channels."
+    )
     loss: dict[str, Any] | None = Field(
         None, description="`name` of a loss, and its options; the task's own by default."
     )
@@ -64,6 +78,9 @@ class Recipe(Config):
         {"name": "constant"}, description="`name` of a learning-rate schedule, and its options."
     )
     training: TrainingConfig = Field(TrainingConfig(), description="How long, in what batches, with what arithmetic.")
+    stages: dict[str, StageConfig] = Field(
+        {}, description="Training in stretches, by name and in order; all in one where there are none."
+    )
 
 
 # Section -> (kind in the registry, key that names the thing).
@@ -76,7 +93,9 @@ CHOICES: Final = {
 }
 STEPS: Final = {"preprocess": "preprocessing", "augment": "augmentation"}
 # Fields of models that the data decides where nobody states them; a resolved recipe leaves them open.
-FROM_DATA: Final = frozenset({"in_features", "in_channels", "image_size", "num_classes", "regression"})
+FROM_DATA: Final = frozenset(
+    {"in_features", "in_channels", "image_size", "length", "volume_size", "num_classes", "regression"}
+)
 _KEY: Final = re.compile(r"key `([^`]*)`$")
 _ORDER: Final = tuple(Recipe.model_fields)
 
@@ -243,6 +262,9 @@ def resolve_layers(layers: Sequence[tuple[str, Mapping[str, Any]]], *, file: str
     for section, kind in STEPS.items():
         if merged.get(section):
             merged[section] = [_step(section, kind, step, place) for step in merged[section]]
+    for name, stage in (merged.get("stages") or {}).items():
+        _check_stage(name, stage, merged, place)
+        _lay_defaults(stage, StageConfig.default_values(), origins, f"stages.{name}.")
     _lay_defaults(merged, defaults, origins, "")
     ordered = {key: _ordered(merged[key], defaults.get(key)) for key in _ORDER if key in merged}
     _check_whole(ordered, place)
@@ -339,9 +361,11 @@ def _normal(values: Mapping[str, Any], *, origin: str, file: str | None) -> dict
             normal[section] = {CHOICES[section][1]: value}
         elif section in STEPS and isinstance(value, (list, tuple)):
             normal[section] = [{"name": step} if isinstance(step, str) else step for step in value]
-        elif section in ("data", "training") and value is None:
+        elif section == "stages" and isinstance(value, (list, tuple)):
+            normal[section] = _named_stages(value, where=file if origin == "file" and file is not None else origin)
+        elif section in ("data", "training", "stages") and value is None:
             continue
-        elif section in ("data", "training", "task", "model", "optimizer", "schedule") and not isinstance(
+        elif section in ("data", "training", "task", "model", "optimizer", "schedule", "stages") and not isinstance(
             value, Mapping
         ):
             where = file if origin == "file" and file is not None else origin
@@ -421,6 +445,40 @@ def _chosen(section: str, kind: str, key: str, values: Mapping[str, Any], place:
 _NOTHING: Final[dict[str, Any]] = {"properties": {}, "additionalProperties": False}
 
 
+def _named_stages(listed: Sequence[Any], *, where: str) -> dict[str, Any]:
+    """A list of stages, each with its `name`, as the mapping by name that it stands for."""
+    stages: dict[str, Any] = {}
+    for number, stage in enumerate(listed):
+        name = stage.get("name") if isinstance(stage, Mapping) else None
+        if not isinstance(name, str) or name in stages:
+            raise ConfigError(
+                f"Stage {number} has {'no name' if not isinstance(name, str) else f'the name {name!r} of another'}.",
+                where=f"{where}, key `stages`",
+                accepts="stages by name, or a list of them, each with a `name` of its own",
+                mend="write {name: head, trainable: [head]}",
+            )
+        stages[name] = {key: value for key, value in stage.items() if key != "name"}
+    return stages
+
+
+def _check_stage(name: str, stage: Mapping[str, Any], values: Mapping[str, Any], place: _Places) -> None:
+    """The stage's optimizer and schedule, as the sections that they change are checked."""
+    where = f"stages.{name}"
+    base = values.get("optimizer") or {}
+    changes = dict(stage.get("optimizer") or {})
+    chosen = registry.describe(
+        "optimizer", str(changes.pop("name", base.get("name", "adam"))), where=place.of(f"{where}.optimizer")
+    )
+    with place.named():
+        check_values(changes, {**(chosen.schema or _NOTHING), "required": []}, where=f"{where}.optimizer")
+    schedule = dict(stage.get("schedule") or {})
+    if schedule:
+        named = schedule.pop("name", None)
+        entry = registry.describe("schedule", str(named), where=place.of(f"{where}.schedule"))
+        with place.named():
+            check_values(schedule, entry.schema or _NOTHING, where=f"{where}.schedule")
+
+
 def _step(section: str, kind: str, step: Mapping[str, Any], place: _Places) -> dict[str, Any]:
     values = dict(step)
     _chosen(section, kind, "name", values, place)
@@ -442,6 +500,8 @@ def _lay_defaults(target: dict[str, Any], defaults: Mapping[str, Any], origins: 
         if isinstance(value, Mapping) and (inner is None or isinstance(inner, dict)) and prefix == "":
             if inner is None:
                 inner = target[key] = {}
+                if not value:
+                    origins[path] = "default"
             _lay_defaults(inner, value, origins, f"{path}.")
         elif key not in target:
             target[key] = value
@@ -501,23 +561,43 @@ def check_data_path(values: Mapping[str, Any], *, places: str = "--data") -> str
 
 
 def check_weights_path(values: Mapping[str, Any]) -> str | None:
-    """The path of the initial weights, absolute; None where there are none.
+    """The initial weights: an absolute path, perhaps with a table before it, or a name of the hub; None where there are none.
 
     Raises:
         ConfigError: There is nothing at the path.
     """
     path = values.get("weights")
     if path is None:
+        check_body_weights(values)
         return None
-    if not Path(path).exists():
-        near = [found for found in _near_paths(str(path)) if Path(found).exists()]
-        raise ConfigError(
-            f"There is no file {path}.",
-            where=f"{path}, key `weights`",
-            accepts="a bundle (folder or .zip), a run folder, or a safetensors file",
-            mend="give a safetensors file, or a bundle" + (f"; did you mean {near[0]}?" if near else ""),
-        )
-    return str(Path(path).resolve())
+    near = [found for found in _near_paths(str(path)) if Path(found).exists()]
+    return weights_at(str(path), where=f"{path}, key `weights`", near=near).text
+
+
+def check_body_weights(values: Mapping[str, Any]) -> None:
+    """Refuse to freeze a body that has learned nothing.
+
+    Raises:
+        ConfigError: The recipe says that it needs weights, or its first stage freezes some of the model, and there are none.
+    """
+    stages: Mapping[str, Mapping[str, Any]] = values.get("stages") or {}
+    nothing: Mapping[str, Any] = {}
+    first, stage = next(iter(stages.items()), ("", nothing))
+    freezes = stage.get("trainable") is not None
+    if values.get("weights") is not None or not (freezes or values.get("needs_weights")):
+        return
+    name, kind = values["name"], values["model"]["kind"]
+    raise ConfigError(
+        f"The recipe {name} has no weights to begin from"
+        + (f", and its stage {first!r} trains only {', '.join(stage['trainable'])} of {kind}." if freezes else "."),
+        where="--weights",
+        accepts=values.get("needs_weights")
+        or f"weights of {kind} that were trained elsewhere: a bundle, a run or a file",
+        mend=f"lamina train {name} --data PATH --weights FILE; without any, `lamina train sports-cnn --data PATH` learns "
+        "from the photographs alone"
+        if values.get("needs_weights")
+        else f"give --weights FILE, or leave stages.{first}.trainable out",
+    )
 
 
 def _near_paths(path: str) -> Iterator[str]:

@@ -76,6 +76,7 @@ class TabularRegression(Task):
     """
 
     Config = RegressionConfig
+    reads_model_input: ClassVar[bool] = True
     config: RegressionConfig
     name: ClassVar[str] = "tabular-regression"
 

@@ -42,6 +42,11 @@ class TrainingConfig(Config):
     monitor: str | None = Field(
         None, description="Metric that chooses the best checkpoint, such as accuracy; the task's own by default."
     )
+    cross_validate: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Judge a head on a frozen body by cross-validation (data.folds) before the training; auto where a class "
+        "has fewer than 50 validation rows.",
+    )
     evaluate_every: int = Field(1, description="Epochs between evaluations on the validation split.", ge=1)
     log_every: int = Field(50, description="Steps between logged lines.", ge=1)
     checkpoint_every: int | None = Field(

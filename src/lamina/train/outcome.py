@@ -57,6 +57,7 @@ def write_outcome(run: Path, pipeline: Pipeline, result: TrainResult, trainer: T
         "best_step": result.best_step,
         "stopped_early": result.stopped_early,
         "choices": {name: choice.describe() for name, choice in result.choices.items()},
+        **trainer.result_extras,
     }
     write_atomic(run / "result.json", dump_json(document))
 

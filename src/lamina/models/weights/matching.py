@@ -47,6 +47,7 @@ class Origin:
         preparation: What the images must be; None where the source does not say.
         labels: Class names in the order of the outputs; empty where the source fixes none, or the head is new.
         notes: Sentences that say what was done.
+        fresh: Our keys that the source did not give: a new head.
     """
 
     where: str
@@ -55,6 +56,7 @@ class Origin:
     preparation: Preparation | None
     labels: tuple[str, ...]
     notes: tuple[str, ...]
+    fresh: tuple[str, ...] = ()
 
 
 @dataclass
