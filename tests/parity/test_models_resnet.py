@@ -10,7 +10,6 @@ while a wrong epsilon, stride or padding shows in the third digit.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers import keras_in_float64
 from lamina.models.factory import create_model
 from lamina.optim.create import create_optimizer
 
@@ -162,18 +162,8 @@ BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3,
 @pytest.fixture
 def keras() -> Iterator[Any]:
     """Keras on torch, computing in float64."""
-    os.environ.setdefault("KERAS_BACKEND", "torch")
-    found = pytest.importorskip("keras")
-    if found.backend.backend() != "torch":
-        pytest.skip("Keras runs on another backend than torch")
-    before = found.config.dtype_policy().name
-    floatx = found.config.floatx()
-    found.config.set_floatx("float64")
-    found.config.set_dtype_policy("float64")
-    yield found
-    found.config.set_dtype_policy(before)
-    found.config.set_floatx(floatx)
-    found.backend.clear_session()
+    with keras_in_float64() as found:
+        yield found
 
 
 def keras_names(blocks: tuple[int, ...]) -> dict[str, str]:
