@@ -14,8 +14,8 @@ namespace {
 
 constexpr int edge = 0, reflect = 1, zero = 2;
 
-template <int channels>
-void pack(const uint8_t* image, uint32_t* words, int64_t height, int64_t width, int fill) {
+template <int channels, int fill>
+void pack(const uint8_t* image, uint32_t* words, int64_t height, int64_t width) {
     const int64_t pitch = width + 2, plane = height * width;
     for (int64_t y = 0; y < height; ++y) {
         uint32_t* to = words + (y + 1) * pitch + 1;
@@ -46,9 +46,9 @@ inline float mirrored(float place, float size) {
 
 inline float held(float place, float low, float high) { return place < low ? low : place > high ? high : place; }
 
-template <int channels>
-void sample(const uint32_t* words, float* out, const float* map, int64_t height, int64_t width, int fill, int32_t* index,
-            float* right, float* below) {
+template <int channels, int fill>
+void sample(const uint32_t* words, float* __restrict out, const float* map, int64_t height, int64_t width,
+            int32_t* __restrict index, float* __restrict right, float* __restrict below) {
     const int64_t pitch = width + 2, plane = height * width;
     const float middle_x = 0.5f * static_cast<float>(width - 1), middle_y = 0.5f * static_cast<float>(height - 1);
     const float low = fill == zero ? -1.0f : 0.0f;
@@ -127,35 +127,38 @@ void sample(const uint32_t* words, float* out, const float* map, int64_t height,
     }
 }
 
-template <int channels>
-void warp(const uint8_t* images, float* out, const float* maps, int64_t batch, int64_t height, int64_t width, int fill,
-          uint32_t* words, int32_t* index, float* right, float* below) {
+template <int channels, int fill>
+void warp(const uint8_t* images, float* out, const float* maps, int64_t batch, int64_t height, int64_t width, uint32_t* words,
+          int32_t* index, float* right, float* below) {
     const int64_t size = channels * height * width;
     for (int64_t number = 0; number < batch; ++number) {
-        pack<channels>(images + number * size, words, height, width, fill);
-        sample<channels>(words, out + number * size, maps + number * 6, height, width, fill, index, right, below);
+        pack<channels, fill>(images + number * size, words, height, width);
+        sample<channels, fill>(words, out + number * size, maps + number * 6, height, width, index, right, below);
     }
 }
 
+typedef void (*Warp)(const uint8_t*, float*, const float*, int64_t, int64_t, int64_t, uint32_t*, int32_t*, float*, float*);
+
+// By channels and fill: with both known, the loop over a row's places is free of branches and becomes vector code.
+constexpr Warp warps[4][3] = {
+    {warp<1, edge>, warp<1, reflect>, warp<1, zero>},
+    {warp<2, edge>, warp<2, reflect>, warp<2, zero>},
+    {warp<3, edge>, warp<3, reflect>, warp<3, zero>},
+    {warp<4, edge>, warp<4, reflect>, warp<4, zero>},
+};
+
 }  // namespace
 
-// 0: done; 1: no memory; 2: a number of channels that is not served.
+// 0: done; 1: no memory; 2: a number of channels or a fill that is not served.
 extern "C" int32_t lamina_warp(const uint8_t* images, float* out, const float* maps, int64_t batch, int64_t channels,
                                int64_t height, int64_t width, int32_t fill) {
+    if (channels < 1 || channels > 4 || fill < edge || fill > zero) return 2;
     const int64_t cells = (height + 2) * (width + 2);
     uint32_t* words = static_cast<uint32_t*>(std::calloc(static_cast<std::size_t>(cells + 3 * width), 4));
     if (words == nullptr) return 1;
     int32_t* index = reinterpret_cast<int32_t*>(words + cells);
     float* right = reinterpret_cast<float*>(index + width);
-    float* below = right + width;
-    int32_t status = 0;
-    switch (channels) {
-        case 1: warp<1>(images, out, maps, batch, height, width, fill, words, index, right, below); break;
-        case 2: warp<2>(images, out, maps, batch, height, width, fill, words, index, right, below); break;
-        case 3: warp<3>(images, out, maps, batch, height, width, fill, words, index, right, below); break;
-        case 4: warp<4>(images, out, maps, batch, height, width, fill, words, index, right, below); break;
-        default: status = 2;
-    }
+    warps[channels - 1][fill](images, out, maps, batch, height, width, words, index, right, right + width);
     std::free(words);
-    return status;
+    return 0;
 }
