@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ STYLE = """
 body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.6 system-ui,"Noto Sans CJK SC",sans-serif;display:grid;
 grid-template-columns:15rem minmax(0,1fr)}nav{padding:1.2rem;border-right:1px solid var(--rule);display:flex;
 flex-direction:column;gap:.3rem;font-size:.95rem}main{max-width:52rem;padding:1.2rem 2rem 4rem}a{color:var(--accent)}
-pre,code{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.9em}code{background:var(--card);padding:.1em .25em}
+main img{max-width:100%}pre,code{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.9em}code{background:var(--card);padding:.1em .25em}
 pre{background:var(--card);padding:.8rem 1rem;overflow-x:auto}pre code{padding:0}table{border-collapse:collapse;display:block;
 overflow-x:auto}th,td{border-bottom:1px solid var(--rule);padding:.3rem .7rem;text-align:left;vertical-align:top}
 @media(max-width:48rem){body{display:block}nav{border-right:0;border-bottom:1px solid var(--rule)}}
@@ -74,6 +75,9 @@ def convert(text: str, *, where: str, faults: list[str]) -> tuple[str, str]:
         target = token.attrGet("href")
         if token.type == "link_open" and isinstance(target, str) and not re.match(r"[a-z]+:", target):
             token.attrSet("href", resolve(target, where=where, faults=faults))
+        picture = token.attrGet("src")
+        if token.type == "image" and isinstance(picture, str) and not (DOCS / picture).is_file():
+            faults.append(f"{where}.md shows {picture}, which does not exist")
     return title.replace("`", ""), parser.renderer.render(tokens, parser.options, {})
 
 
@@ -129,6 +133,7 @@ def main() -> None:
     for name, (title, body) in pages.items():
         page = PAGE.format(title=html.escape(title), style=STYLE, version=__version__, links=links, body=body)
         (output / f"{name}.html").write_text(page, encoding="utf-8")
+    shutil.copytree(DOCS / "pictures", output / "pictures", dirs_exist_ok=True)
     if faults:
         sys.exit("\n".join(faults))
     print(f"wrote {len(pages)} pages to {output}")

@@ -15,12 +15,15 @@ from lamina.core.registry import describe, names
 
 if TYPE_CHECKING:
     from lamina.explain.views import Subject
+    from lamina.recipes.build import Job
 
-SUMMARY = "look inside a model, recipe or bundle: layers, kernels, …"
+SUMMARY = "look inside a model, recipe or bundle: layers, kernels, saliency, mistakes, …"
 EXAMPLES = (
     "lamina inspect lenet5",
     "lamina inspect mlp model.hidden_sizes=[128,64] --json",
     "lamina inspect runs/digits-1 kernels --output kernels.png",
+    "lamina inspect runs/digits-1 saliency --input photo.png --output saliency.png view.method=grad-cam",
+    "lamina inspect runs/digits-1 mistakes --output mistakes.html",
 )
 
 
@@ -33,10 +36,23 @@ def add_arguments(parser: Parser) -> None:
         metavar="VIEW|KEY=VALUE",
         help="the view (layers by default), model.KEY=VALUE of a MODEL or RECIPE, view.KEY=VALUE of the view",
     )
-    parser.add_argument("--weights", metavar="W", help="weights of a MODEL: a bundle, run or safetensors file")
-    parser.add_argument("--data", metavar="PATH", help="data of a RECIPE, which decides the sizes left open")
+    parser.add_argument(
+        "--weights", metavar="W", help="weights of a MODEL: a bundle, run, file, TABLE:FILE, timm/NAME or hf:OWNER/NAME"
+    )
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        help="data of a RECIPE, which decides the sizes left open; labelled rows for a BUNDLE, of a run its own by default",
+    )
+    parser.add_argument(
+        "--split", metavar="S", help="the split of the rows; by default test, else valid, else all rows"
+    )
     parser.add_argument("--input", metavar="FILE", help="what the model is shown, for views that need an input")
-    parser.add_argument("--output", metavar="FILE", help="write the view's picture (.png) or document (.json)")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="write the picture (.png), a page (.html), the document (.json) or arrays (.npz)",
+    )
 
 
 def run(options: argparse.Namespace, output: Output) -> int:
@@ -49,15 +65,19 @@ def run(options: argparse.Namespace, output: Output) -> int:
             accepts="one VIEW",
             mend=f"leave {views[1]!r} out",
         )
-    view = describe("view", views[0] if views else "layers", where="command line of lamina inspect, VIEW").name
+    entry = describe("view", views[0] if views else "layers", where="command line of lamina inspect, VIEW")
     values = _sections([word for word in options.words if "=" in word])
     use_threads(options.threads)
-    subject = _subject(options, values.get("model", {}))
+    reads = str(entry.capabilities.get("reads", "model"))
+    subject = _subject(options, values.get("model", {}), reads=reads)
+    _tell_weights(subject, output)
     from lamina.explain.views import show_view
 
-    shown = show_view(view, subject, **values.get("view", {}))
+    shown = show_view(entry.name, subject, **values.get("view", {}))
     if options.output is not None:
-        _write(Path(options.output), shown.document, shown.figure)
+        from lamina.cli.view_files import write_view
+
+        write_view(Path(options.output), shown, title=f"{subject.title}: {entry.name}", summary=entry.summary)
         output.note(f"written: {options.output}")
     output.document(shown.document)
     if not output.json_wanted:
@@ -78,19 +98,19 @@ def _sections(words: list[str]) -> dict[str, Any]:
     return values
 
 
-def _subject(options: argparse.Namespace, values: dict[str, Any]) -> Subject:
-    """What is looked into: a model first, then a recipe, then a path."""
+def _subject(options: argparse.Namespace, values: dict[str, Any], *, reads: str) -> Subject:
+    """What is looked into: a model first, then a recipe, then a path. `reads` is what the view needs of it."""
     word = options.subject
     kind, colon, name = word.partition(":")
     if colon and kind in ("model", "recipe"):
         describe(kind, name, where="command line of lamina inspect")
-        return _of_model(name, options, values) if kind == "model" else _of_recipe(name, options, values)
+        return _of_model(name, options, values) if kind == "model" else _of_recipe(name, options, values, reads=reads)
     if word in names("model"):
         return _of_model(word, options, values)
     if word in names("recipe") or Path(word).suffix in (".yaml", ".yml"):
-        return _of_recipe(word, options, values)
+        return _of_recipe(word, options, values, reads=reads)
     if Path(word).exists():
-        return _of_bundle(word, options, values)
+        return _of_bundle(word, options, values, reads=reads)
     near = nearest(word, [*names("model"), *names("recipe")])
     raise UnknownNameError(
         f"There is no model, recipe or bundle called {word!r}.",
@@ -102,15 +122,35 @@ def _subject(options: argparse.Namespace, values: dict[str, Any]) -> Subject:
 
 def _of_model(name: str, options: argparse.Namespace, values: dict[str, Any]) -> Subject:
     from lamina.explain.views import Subject
-    from lamina.models.factory import create_model
+    from lamina.models.factory import create_model, model_values, weights_origin
     from lamina.recipes.build import initial_weights
 
     weights = initial_weights(options.weights) if options.weights is not None else None
     model = create_model(name, seed=0, weights=weights, **values)
-    return _with_input(Subject(model, name=name), options)
+    origin = weights_origin(model)
+    if origin is None:
+        return _with_input(Subject(model, name=name), options)
+    if origin.preparation is None:
+        return _with_input(Subject(model, name=name), options)
+    from lamina.tasks.pretrained import source_preprocessing
+
+    # The source of the weights says how images are prepared, so that views can be shown some.
+    described = model_values(model)
+    assert described is not None
+    preprocessing = source_preprocessing(origin, described[1])
+    return _with_input(Subject(model, name=name, spec=preprocessing.spec, preprocessing=preprocessing), options)
 
 
-def _of_recipe(name: str, options: argparse.Namespace, values: dict[str, Any]) -> Subject:
+def _tell_weights(subject: Subject, output: Output) -> None:
+    """What was done with weights from elsewhere."""
+    from lamina.models.factory import weights_origin
+
+    origin = weights_origin(subject.model)
+    for note in origin.notes if origin is not None else ():
+        output.note(note)
+
+
+def _of_recipe(name: str, options: argparse.Namespace, values: dict[str, Any], *, reads: str) -> Subject:
     """With data of its own or from --data, the model that training would build; otherwise its Config's sizes."""
     from lamina.explain.views import Subject
     from lamina.recipes.recipe import check_data_path, recipe_layers, resolve_layers
@@ -130,12 +170,27 @@ def _of_recipe(name: str, options: argparse.Namespace, values: dict[str, Any]) -
 
     recipe = resolved.recipe()
     job = build(recipe, read_data(recipe))
-    return _with_input(
-        Subject(job.model, name=name, spec=job.preprocessing.spec, preprocessing=job.preprocessing), options
-    )
+    return _of_job(job, options, name=name, reads=reads)
 
 
-def _of_bundle(word: str, options: argparse.Namespace, values: dict[str, Any]) -> Subject:
+def _of_job(job: Job, options: argparse.Namespace, *, name: str, reads: str) -> Subject:
+    """A training that has not begun: its model with initial weights, its training rows, its sweep of rates."""
+    from lamina.explain.views import Subject
+
+    subject = Subject(job.model, name=name, spec=job.preprocessing.spec, preprocessing=job.preprocessing, task=job.task)
+    if reads == "training":
+        from lamina.train.learning_rate import find_learning_rate
+
+        def sweep(lowest: float, highest: float, num_steps: int) -> Any:
+            return find_learning_rate(job.trainer(None), lowest=lowest, highest=highest, num_steps=num_steps)
+
+        subject.sweep = sweep
+        subject.columns, subject.split = job.data.splits["train"], "train"
+        subject.augmentation = job.augmentation
+    return _with_input(subject, options)
+
+
+def _of_bundle(word: str, options: argparse.Namespace, values: dict[str, Any], *, reads: str) -> Subject:
     if values:
         raise UsageError(
             "A trained bundle's model cannot be changed.",
@@ -143,18 +198,26 @@ def _of_bundle(word: str, options: argparse.Namespace, values: dict[str, Any]) -
             accepts="model.KEY=VALUE with the name of a model or recipe",
             mend="leave it out",
         )
-    from lamina.explain.views import Subject
+    folder = run_of(word)
+    if reads == "training" and folder is not None:
+        from lamina.recipes.session import job_of_run
+
+        job = job_of_run(folder, device=options.device, threads=options.threads)
+        return _of_job(job, options, name=word, reads=reads)
+    from lamina.explain.subjects import give_inputs, subject_of
 
     bundle = open_bundle(word, command="inspect", device=options.device)
-    folder = run_of(word)
-    pipeline = bundle.pipeline
-    subject = Subject(
-        bundle.model,
-        name=word,
-        spec=pipeline.preprocessing.spec,
-        preprocessing=pipeline.preprocessing,
-        run=folder.path if folder is not None else None,
-    )
+    subject = subject_of(bundle, name=word)
+    subject.run = folder.path if folder is not None else None
+    if reads == "rows" or options.data is not None:
+        from lamina.cli.labelled_rows import labelled_rows
+
+        found = labelled_rows(bundle, folder, path=options.data, split=options.split)
+        if found is not None:
+            subject.columns, subject.split = found
+            if options.data is not None and subject.columns.num_rows:
+                names = subject.columns.origin or [f"row {row}" for row in range(min(subject.columns.num_rows, 64))]
+                give_inputs(subject, subject.columns, names[:64])
     return _with_input(subject, options)
 
 
@@ -170,32 +233,8 @@ def _with_input(subject: Subject, options: argparse.Namespace) -> Subject:
             mend="train first, or name the recipe with --data PATH",
         )
     from lamina.data.inputs import read_inputs
+    from lamina.explain.subjects import give_inputs
 
-    columns, _ = read_inputs(Path(options.input), subject.preprocessing.input_spec)
-    batch = subject.preprocessing(next(iter(columns.chunks(64))))
-    subject.inputs = batch["image"] if "image" in batch else batch["features"]
+    columns, names = read_inputs(Path(options.input), subject.preprocessing.input_spec)
+    give_inputs(subject, columns, names)
     return subject
-
-
-def _write(path: Path, document: dict[str, Any], figure: bytes | None) -> None:
-    from lamina.cli.output import SCHEMA, render_json
-    from lamina.core.files import write_atomic
-
-    if path.suffix == ".png":
-        if figure is None:
-            raise UsageError(
-                "This view draws no picture.",
-                where="command line of lamina inspect, --output",
-                accepts="a file name that ends in .json",
-                mend=f"--output {path.with_suffix('.json')}",
-            )
-        write_atomic(path, figure)
-    elif path.suffix == ".json":
-        write_atomic(path, (render_json({"schema": SCHEMA, **document}) + "\n").encode())
-    else:
-        raise UsageError(
-            f"--output got {str(path)!r}.",
-            where="command line of lamina inspect, --output",
-            accepts="a file name that ends in .png or .json",
-            mend=f"--output {path.with_suffix('.png' if figure is not None else '.json')}",
-        )

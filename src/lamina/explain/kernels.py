@@ -1,14 +1,15 @@
 """View `kernels`: the weights of the first layer as pictures.
 
-For a convolution, its kernels; for a dense layer on images, what each unit looks at; for a linear model, the signed template of
-each class: red pixels raise the class's score, blue ones lower it. All pictures share one scale, so that they can be compared.
+For a convolution in one, two or three dimensions, its kernels; for a dense layer on images, what each unit looks at; for a
+linear model, the signed template of each class: red pixels raise the class's score, blue ones lower it. All pictures share
+one scale, so that they can be compared. A kernel over a line is drawn with a row per channel, one over a volume as its slices
+side by side.
 """
 
 from __future__ import annotations
 
-import io
 import math
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,18 @@ from torch import Tensor, nn
 from lamina.core.config import Config, Field
 from lamina.core.errors import UsageError
 from lamina.core.registry import register
-from lamina.explain.views import Subject, ViewResult
+from lamina.explain.derivations import CONVOLUTIONS
+from lamina.explain.drawing import bare, draw, largest, shorten, show_map
+from lamina.explain.views import Subject, ViewResult, refusal
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["KernelsConfig", "kernels_view"]
 
 _MOST_VALUES: Final = 100_000  # written out in the document
 _INCH_PER_PICTURE: Final = 0.9
+_MOST_CHANNELS: Final = 4  # side by side; of more, the mean is drawn
 
 Images = NDArray[np.float32]
 
@@ -32,7 +39,7 @@ class KernelsConfig(Config):
     """Options of the view `kernels`."""
 
     most: int = Field(64, description="Pictures drawn at most, the first ones.", ge=1, le=1024)
-    image_shape: tuple[int, int, int] | None = Field(
+    image_shape: tuple[int, ...] | None = Field(
         None,
         description="(channels, height, width) of what a dense first layer reads; by default from the data or a square.",
     )
@@ -57,6 +64,7 @@ def kernels_view(subject: Subject, config: KernelsConfig) -> ViewResult:
         "layer": name,
         "kind": "template" if is_template else "unit" if is_linear else "convolution",
         "shape": list(weight.shape),
+        "shown": "weights, per unit of what the layer reads",
         "scale": float(weight.abs().max()),
         "kernels": [
             {
@@ -69,18 +77,17 @@ def kernels_view(subject: Subject, config: KernelsConfig) -> ViewResult:
             for label, kernel in zip(labels, weight, strict=True)
         ],
     }
-    figure = _draw(weight[: config.most].numpy(), labels[: config.most], title=f"{subject.title}: {name}")
-    return ViewResult(document, _table(document), figure)
+    figure = _draw(weight[: config.most].numpy(), labels[: config.most], subject=subject, document=document)
+    return ViewResult(document, _table(document), figure, {"kernels": weight.numpy()})
 
 
-def _first_layer(model: nn.Module) -> tuple[str, nn.Conv2d | nn.Linear]:
+def _first_layer(model: nn.Module) -> tuple[str, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear]:
     for name, module in model.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
+        if isinstance(module, (*CONVOLUTIONS, nn.Linear)):
             return name or "weight", module
-    raise UsageError(
+    raise refusal(
+        "kernels",
         f"{type(model).__name__} has no convolution and no dense layer, so it has no kernels.",
-        where="view kernels",
-        accepts="a network with a convolution or a dense layer",
         mend="`lamina inspect MODEL layers` shows what it has",
     )
 
@@ -89,13 +96,13 @@ def _has_weights(module: nn.Module) -> bool:
     return not any(True for _ in module.children()) and any(p.ndim >= 2 for p in module.parameters())
 
 
-def _image_shape(subject: Subject, config: KernelsConfig, width: int) -> tuple[int, int, int]:
+def _image_shape(subject: Subject, config: KernelsConfig, width: int) -> tuple[int, ...]:
     """What the inputs of a dense layer are pixels of."""
     image = subject.spec.columns.get("image") if subject.spec is not None else None
     side = math.isqrt(width)
     known = [
         config.image_shape,
-        (image.shape[0], image.shape[1], image.shape[2]) if image is not None and len(image.shape) == 3 else None,
+        tuple(image.shape) if image is not None and len(image.shape) >= 2 else None,
         (1, side, side) if image is None else None,
     ]
     for shape in known:
@@ -104,8 +111,8 @@ def _image_shape(subject: Subject, config: KernelsConfig, width: int) -> tuple[i
     raise UsageError(
         f"The {width} inputs of the first layer are not known to be the pixels of an image.",
         where="view kernels",
-        accepts="a convolution, or a dense layer on images",
-        mend="give image_shape=[channels, height, width] if they are pixels",
+        accepts="a convolution, or a dense layer on images; the view layers shows any model",
+        mend="give view.image_shape=[channels, height, width] if they are pixels",
     )
 
 
@@ -118,29 +125,67 @@ def _labels(subject: Subject, weight: Tensor, *, is_template: bool) -> list[str]
     return [str(number) for number in range(len(weight))]
 
 
-def _draw(weight: Images, labels: list[str], *, title: str) -> bytes:
-    """A PNG: one picture per kernel, colour for three input channels, else signed red and blue; channels side by side."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 (heavy, and needed only here)
-    from matplotlib.figure import Figure  # noqa: PLC0415
+def _draw(weight: Images, labels: list[str], *, subject: Subject, document: dict[str, Any]) -> bytes:
+    """A PNG: one picture per kernel, colour for three input channels of an image, else signed red and blue."""
+    scale = largest(weight)
+    coloured = weight.ndim == 4 and weight.shape[1] == 3
+    panels = [kernel if coloured else _panel(kernel) for kernel in weight]
+    height, width = panels[0].shape[-2:]
+    columns = min(len(panels), max(4, math.ceil(math.sqrt(len(panels) * height / width))), 16)
+    rows = math.ceil(len(panels) / columns)
+    wide = _INCH_PER_PICTURE * min(max(width / height, 1.0), 4.0)
+    high = _INCH_PER_PICTURE * min(max(height / width, 0.5), 2.0) if width > height else _INCH_PER_PICTURE
 
-    columns = min(len(weight), max(4, math.ceil(math.sqrt(len(weight)))))
-    rows = math.ceil(len(weight) / columns)
-    figure = Figure(figsize=(columns * _INCH_PER_PICTURE + 0.4, rows * (_INCH_PER_PICTURE + 0.2) + 0.6), dpi=120)
-    canvas = FigureCanvasAgg(figure)
-    scale = float(np.abs(weight).max()) or 1.0
-    for place, (kernel, label) in enumerate(zip(weight, labels, strict=True), start=1):
-        axes = figure.add_subplot(rows, columns, place)
-        if kernel.shape[0] == 3:
-            axes.imshow(kernel.transpose(1, 2, 0) / (2 * scale) + 0.5, interpolation="nearest")
-        else:
-            axes.imshow(np.concatenate(kernel, axis=1), cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest")
-        axes.set_title(label, fontsize=7, pad=2)
-        axes.set_axis_off()
-    figure.suptitle(title, fontsize=9)
-    figure.tight_layout(rect=(0, 0, 1, 0.97))
-    buffer = io.BytesIO()
-    canvas.print_png(buffer)
-    return buffer.getvalue()
+    def paint(figure: Figure) -> None:
+        grid = figure.subplots(rows, columns, squeeze=False)
+        image = None
+        for place, axes in enumerate(grid.flat):
+            bare(axes)
+            if place >= len(panels):
+                continue
+            if coloured:
+                axes.imshow(panels[place].transpose(1, 2, 0) / (2 * scale) + 0.5, interpolation="nearest")
+            else:
+                image = show_map(axes, panels[place], scale=scale, signed=True)
+            axes.set_title(shorten(labels[place]), fontsize=7, pad=2)
+        if image is not None:
+            bar = figure.colorbar(image, ax=list(grid.flat), shrink=0.8, aspect=30)
+            bar.set_label("weight")
+
+    words = {"template": "the template of each class", "unit": "what each unit weighs", "convolution": "its kernels"}
+    more = f", {len(labels)} of {document['shape'][0]}" if len(labels) < document["shape"][0] else ""
+    return draw(
+        paint,
+        width=columns * wide + 0.7,
+        height=rows * (high + 0.2),
+        title=f"{subject.title}, {document['layer']}: {words[document['kind']]}{more}",
+        note=_arrangement(weight, coloured=coloured, scale=scale) + " One scale for all.",
+    )
+
+
+def _panel(kernel: Images) -> Images:
+    """A kernel (C, *positions) as one picture (H, W)."""
+    if kernel.ndim == 2:
+        return kernel  # channels from top to bottom
+    if len(kernel) > _MOST_CHANNELS:
+        kernel = kernel.mean(axis=0, keepdims=True)
+    if kernel.ndim == 4:  # slices of a volume side by side, channels below one another
+        rows = [np.concatenate(list(channel), axis=1) for channel in kernel]
+        return np.concatenate(rows, axis=0)
+    return np.concatenate(list(kernel), axis=1)
+
+
+def _arrangement(weight: Images, *, coloured: bool, scale: float) -> str:
+    """In words: how channels and axes are laid out."""
+    channels = weight.shape[1]
+    if coloured:
+        return f"The channels are red, green and blue; middle grey is 0, the ends are ±{scale:.3g}."
+    if weight.ndim == 3:
+        return "A kernel over a line: one row per channel." if channels > 1 else "Kernels over a line."
+    mean = f" The mean of {channels} channels is drawn." if channels > _MOST_CHANNELS else ""
+    if weight.ndim == 5:
+        return "A kernel over a volume: its slices side by side, first slice first." + mean
+    return mean or ("The channels stand side by side." if channels > 1 else "Red raises, blue lowers.")
 
 
 def _table(document: dict[str, Any]) -> Table:

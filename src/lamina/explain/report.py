@@ -35,11 +35,13 @@ _FOLDER: Final = Path(__file__).parent
 # Key of the section's content, id of its heading, its name in the list of contents.
 _CONTENTS: Final = (
     ("comparison", "result", "Result"),
+    ("cross_validation", "cross-validation", "Cross-validation"),
     ("charts", "curves", "Curves"),
     ("confusion", "confusion", "Confusion"),
     ("per_class", "classes", "Classes"),
     ("groups", "groups", "Groups"),
     ("wrong", "wrong", "Most wrong"),
+    ("saliency", "saliency", "What it looks at"),
     ("kernels", "kernels", "Kernels"),
     ("weights", "weights", "Weights"),
     ("learning_curve", "learning-curve", "More data?"),
@@ -121,6 +123,7 @@ def collect(folder: RunFolder) -> dict[str, Any]:
         "learning_curve": _marked(
             sections.learning_curve(folder.document("learning_curve.json") or {}, num_rows=num_rows), "svg"
         ),
+        "cross_validation": sections.cross_validation(result or {}),
         "recipe": sections.recipe_rows(flatten(values), origins),
         "environment": sections.environment_rows(flatten(environment)),
         "command": _command(environment),

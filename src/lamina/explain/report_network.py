@@ -18,6 +18,7 @@ from lamina.core.strict_json import parse_json
 from lamina.explain.charts import format_number
 from lamina.explain.layers import summarise
 from lamina.explain.pictures import photo, signed_picture
+from lamina.explain.report_looking import saliency_section
 from lamina.explain.report_sections import percent
 from lamina.explain.views import Subject, example_inputs
 from lamina.tasks.bundle import Bundle, load_bundle
@@ -202,7 +203,7 @@ def _weight_table(weight: torch.Tensor, features: tuple[str, ...], outputs: tupl
 
 
 def network_sections(folder: RunFolder) -> dict[str, Any]:
-    """`layers`, and `kernels` or `weights`, of the run's bundle; nothing where the run has none yet.
+    """`layers`, `saliency`, and `kernels` or `weights`, of the run's bundle; nothing where the run has none yet.
 
     Raises:
         BundleError: The bundle is damaged.
@@ -218,7 +219,9 @@ def network_sections(folder: RunFolder) -> dict[str, Any]:
         classes=bundle.spec.classes,
         features=_feature_names(bundle),
     )
-    return {**sections, "layers": layers_section(summarise(bundle.model, example_inputs(subject)))}
+    document = summarise(bundle.model, example_inputs(subject))
+    sections["saliency"] = saliency_section(bundle, flops=document["flops"])
+    return {**sections, "layers": layers_section(document)}
 
 
 def _image_shape(bundle: Bundle) -> tuple[int, int, int] | None:

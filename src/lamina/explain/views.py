@@ -5,23 +5,46 @@ A view is a function registered as `view`, `view(subject, config) -> ViewResult`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from numpy.typing import NDArray
 from rich.console import RenderableType
 from torch import Tensor, nn
 
 from lamina.core.errors import UsageError
-from lamina.core.registry import lookup
-from lamina.data.columns import DataSpec
+from lamina.core.registry import entries, lookup
+from lamina.data.augmentation import Augmentation
+from lamina.data.columns import Columns, DataSpec
 from lamina.data.preprocessing import Preprocessing
+from lamina.tasks.base import Task
 
-__all__ = ["Inputs", "Subject", "ViewResult", "example_inputs", "show_view"]
+__all__ = ["Inputs", "Subject", "Sweep", "ViewResult", "example_inputs", "refusal", "show_view", "views_that_read"]
 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+
+
+class Sweep(Protocol):
+    """Losses of a training whose learning rate was raised step by step; what `train/learning_rate.py` gives."""
+
+    @property
+    def rates(self) -> Sequence[float]:
+        """The rate of each step."""
+
+    @property
+    def losses(self) -> Sequence[float]:
+        """The loss after each step, smoothed."""
+
+    @property
+    def suggestion(self) -> float:
+        """The rate where the loss falls fastest."""
+
+    @property
+    def diverged_at(self) -> float | None:
+        """The rate at which the loss exploded, or None."""
 
 
 @dataclass
@@ -35,6 +58,13 @@ class Subject:
         preprocessing: What stands before the model.
         inputs: What the model is called with: a preprocessed batch, several positional tensors, or tensors by name.
         run: The run folder.
+        raw: The pictures (B, C, H, W) that `inputs` were made from, before preprocessing; only drawn.
+        input_names: Name of each row of `inputs`.
+        task: What the outputs mean; without it, logits of numbered classes.
+        columns: Labelled raw rows, in the model's own order of classes, for views that judge.
+        split: Which split the columns are.
+        augmentation: What the recipe does to the columns' images while training.
+        sweep: Tries learning rates, (lowest, highest, num_steps) -> Sweep, where the subject is a training.
     """
 
     model: nn.Module
@@ -43,6 +73,13 @@ class Subject:
     preprocessing: Preprocessing | None = None
     inputs: Inputs | None = None
     run: Path | None = None
+    raw: Tensor | None = field(default=None, repr=False)
+    input_names: Sequence[str] = ()
+    task: Task | None = None
+    columns: Columns | None = field(default=None, repr=False)
+    split: str = ""
+    augmentation: Augmentation | None = None
+    sweep: Callable[[float, float, int], Sweep] | None = field(default=None, repr=False)
 
     @property
     def title(self) -> str:
@@ -58,11 +95,31 @@ class ViewResult:
         document: JSON-ready; what `--json` prints.
         renderable: For a terminal.
         figure: A PNG file, where the view draws one.
+        arrays: What the figure was drawn from, by name.
     """
 
     document: dict[str, Any]
     renderable: RenderableType
     figure: bytes | None = field(default=None, repr=False)
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+
+
+def views_that_read(*kinds: str) -> list[str]:
+    """Names of the views that read what is named: `model`, `input`, `rows` or `training`."""
+    return [entry.name for entry in entries("view") if entry.capabilities.get("reads", "model") in kinds]
+
+
+def refusal(view: str, what: str, *, mend: str, usable: Sequence[str] = ()) -> UsageError:
+    """The error of a view that makes no sense for a subject; it names the views that can be used.
+
+    Args:
+        view: Name of the view that refuses.
+        what: Why, one sentence.
+        mend: What to do instead.
+        usable: Views that work for such a subject; default: those that read the model alone.
+    """
+    others = [name for name in (usable or views_that_read("model")) if name != view]
+    return UsageError(what, where=f"view {view}", accepts=f"for this model the views {', '.join(others)}", mend=mend)
 
 
 def show_view(name: str, subject: Subject, **options: Any) -> ViewResult:
@@ -91,7 +148,7 @@ def example_inputs(subject: Subject) -> Inputs:
     model, spec = subject.model, subject.spec
     if subject.inputs is not None:
         return subject.inputs
-    column = None if spec is None else spec.columns.get("image") or spec.columns.get("features")
+    column = None if spec is None else spec.model_input
     if column is not None and all(size > 0 for size in column.shape):
         return torch.empty(1, *column.shape, device="meta")
     own = getattr(model, "example_inputs", None)
