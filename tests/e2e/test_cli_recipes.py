@@ -24,6 +24,26 @@ SMALL: dict[str, list[str]] = {
     "mnist-mlp-sigmoid": ["training.epochs=8", "optimizer.lr=1.0"],
     "xor-perceptron": ["training.epochs=2"],
     "spirals-mlp": ["training.epochs=6"],
+    "cifar10-resnet18": ["training.epochs=3", "model.width=4", "model.depths=[1,1,1,1]", "training.batch_size=16"],
+    "cifar10-vgg11": ["training.epochs=3", "model.channels=[4,8,8,8,8]", "training.batch_size=16"],
+    "cifar10-cnn": ["training.epochs=3", "training.batch_size=16"],
+    "signal-cnn1d": ["training.epochs=3", "data.limit=200"],
+    "volume-cnn3d": ["training.epochs=3", "data.limit=100"],
+    **{
+        f"cifar10-resnet{depth}": [
+            "training.epochs=3",
+            "model.width=4",
+            "model.blocks_per_stage=1",
+            "training.batch_size=16",
+        ]
+        for depth in (20, 32, 44, 56, 110)
+    },
+    "cifar10-resnet20-paper": [
+        "training.steps=9",
+        "model.width=4",
+        "model.blocks_per_stage=1",
+        "training.batch_size=16",
+    ],
 }
 
 

@@ -25,7 +25,7 @@ from torch.nn import functional
 from lamina.core import draws
 from lamina.data.columns import Columns, Data
 
-INPUT_ROLES: Final = ("image", "number", "category", "tokens", "text", "series")
+INPUT_ROLES: Final = ("image", "number", "category", "tokens", "text", "series", "volume")
 SIDE: Final = 16
 FULL_SIDE: Final = 64
 COARSE_COSINE: Final = 0.99

@@ -148,7 +148,7 @@ def _statistics(name: str, spec: ColumnSpec, given: Mapping[str, Columns]) -> di
         counts = [_value_counts(columns[name], spec.classes or ()) for columns in splits]
         missing = sum(int((columns[name] < 0).sum()) for columns in splits)
         return row | {"num_values": len({value for count in counts for value in count}), "missing": missing}
-    if splits[0][name].ndim >= 1 and spec.role in ("series", "tokens", "weight", "id"):
+    if splits[0][name].ndim >= 1 and spec.role in ("series", "volume", "tokens", "weight", "id"):
         values = [columns[name] for columns in splits]
         row |= {"min": min(_plain(v.min()) for v in values), "max": max(_plain(v.max()) for v in values)}
     return row

@@ -1,20 +1,21 @@
 """Preprocessing: steps fitted on the training split only, run as pure tensor code, carried in the bundle.
 
 A `Preprocessing` turns a batch of compact tensors into what a model reads: `image` float32 (N, C, H, W), or `features`
-float32 (N, F) in place of `number` and `category`. Everything else in the batch passes through.
+float32 (N, F) in place of `number` and `category`; `signal` (N, C, T) and `volume` (N, C, D, H, W) as images. Everything else in
+the batch passes through.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from lamina.core import registry
 from lamina.core.errors import BundleError, ConfigError, DataError, ShapeError
-from lamina.data.columns import Columns, ColumnSpec, DataSpec
+from lamina.data.columns import Columns, ColumnSpec, DataSpec, Role
 from lamina.data.preprocess.affine import Centre, FlattenStep, Nothing, PerConfig, Scale, ScaleConfig, Standardise
 from lamina.data.preprocess.flow import CHUNK_ELEMENTS, Affine, Chunk, Chunks, Flow, Operation, Step, no_rows
 from lamina.data.preprocess.tables import Impute, ImputeConfig, OneHot
@@ -40,11 +41,21 @@ __all__ = [
     "default_steps",
 ]
 
+_WITH_CHANNELS: Final[tuple[Literal["image", "signal", "volume"], ...]] = ("image", "signal", "volume")
+_INPUTS: Final = (*_WITH_CHANNELS, "number", "category")
+_MENDS: Final = {
+    "image": "resize or crop the images; NHWC arrays: images.permute(0, 3, 1, 2)",
+    "signal": "cut or resample the signals; channels last: signals.transpose(1, 2)",
+    "volume": "cut or resample the volumes; channels last: volumes.movedim(-1, 1)",
+}
+
 
 def default_steps(spec: DataSpec) -> tuple[dict[str, Any], ...]:
-    """The steps used where none are given: scale for images; impute, one-hot and standardise for tables."""
-    if "image" in spec.columns:
+    """The steps used where none are given: scale for images and volumes, standardise for signals; for tables impute, one-hot, standardise."""
+    if "image" in spec.columns or "volume" in spec.columns:
         return ({"name": "scale"},)
+    if "signal" in spec.columns:
+        return ({"name": "standardise"},)
     if "number" in spec.columns or "category" in spec.columns:
         return ({"name": "impute"}, {"name": "one-hot"}, {"name": "standardise"})
     return ()
@@ -126,22 +137,23 @@ class Preprocessing(nn.Module):
         """Preprocess a batch; the given tensors are not changed.
 
         Args:
-            batch: Has `image` (B, C, H, W) of any number type, or `number` float (B, F) and `category` int64 (B, K).
+            batch: Has `image` (B, C, H, W), `signal` (B, C, T) or `volume` (B, C, D, H, W) of any number type, or `number` float
+                (B, F) and `category` int64 (B, K).
 
         Returns:
-            The batch with `image` float32 (B, C, H, W), or with `features` float32 (B, F') in their place.
+            The batch with `image`, `signal` or `volume` float32 of the same shape, or with `features` float32 (B, F') in their place.
 
         Raises:
             ShapeError: A column is missing or has another shape than in training.
         """
         if self._flow is None:
             return dict(batch)
-        result = {name: tensor for name, tensor in batch.items() if name not in ("image", "number", "category")}
+        result = {name: tensor for name, tensor in batch.items() if name not in _INPUTS}
         values, categories = _inputs(batch, self._flow)
         values = values.to(torch.float32)
         for operation in self.operations:
             values, categories = operation(values, categories)
-        result["image" if values.ndim == 4 else "features"] = values
+        result["features" if values.ndim == 2 else self._flow.kind] = values
         return result
 
     def count_unknown(self, columns: Columns) -> dict[str, int]:
@@ -235,9 +247,10 @@ def _build(steps: Sequence[Mapping[str, Any] | str]) -> list[Step]:
 
 def _first_flow(spec: DataSpec) -> Flow | None:
     """What a row of the data is before the first step; None when there is nothing to preprocess."""
-    image = spec.columns.get("image")
-    if image is not None:
-        return Flow("image", image.shape, bounds=_pixel_bounds(image))
+    for kind in _WITH_CHANNELS:
+        column = spec.columns.get(kind)
+        if column is not None:
+            return Flow(kind, column.shape, bounds=_pixel_bounds(column))
     number, category = spec.columns.get("number"), spec.columns.get("category")
     if number is None and category is None:
         return None
@@ -254,12 +267,11 @@ def _pixel_bounds(image: ColumnSpec) -> tuple[float, float] | None:
 
 def _inputs(batch: Mapping[str, Tensor], flow: Flow) -> Chunk:
     """The tensors that flow: values, and categories (B, K), possibly of width 0."""
-    if flow.kind == "image":
-        image = _required(batch, "image")
-        if image.ndim != 4 or any(w not in (-1, s) for w, s in zip(flow.shape, image.shape[1:], strict=True)):
-            raise _shape_error(
-                "image", image, flow.shape, "resize or crop the images; NHWC arrays: images.permute(0, 3, 1, 2)"
-            )
+    if flow.has_channels:
+        image = _required(batch, flow.kind)
+        wanted = len(flow.shape) + 1
+        if image.ndim != wanted or any(w not in (-1, s) for w, s in zip(flow.shape, image.shape[1:], strict=True)):
+            raise _shape_error(flow.kind, image, flow.shape, _MENDS[flow.kind])
         return image, image.new_empty((len(image), 0), dtype=torch.int64)
     number = _required(batch, "number") if flow.shape[0] else None
     categories = _required(batch, "category") if flow.categories else None
@@ -300,7 +312,7 @@ def _chunks(columns: Columns, flow: Flow, operations: Sequence[Operation]) -> Ch
     """The training split in float64 chunks of bounded size, after the operations so far."""
     chain = _folded(operations)
     size = max(1, CHUNK_ELEMENTS // max(flow.width, 1))
-    names = [name for name in ("image", "number", "category") if name in columns]
+    names = [name for name in ([flow.kind] if flow.has_channels else ("number", "category")) if name in columns]
 
     def chunks() -> Iterator[Chunk]:
         for piece in _pieces(columns, names, size):
@@ -351,9 +363,10 @@ def _refuse_missing(columns: Columns, flow: Flow) -> None:
 def _output_spec(spec: DataSpec, flow: Flow | None) -> DataSpec:
     if flow is None:
         return spec
-    columns = {name: column for name, column in spec.columns.items() if name not in ("image", "number", "category")}
-    if flow.kind == "image":
-        made = {"image": ColumnSpec(role="image", dtype="float32", shape=flow.shape)}
+    columns = {name: column for name, column in spec.columns.items() if name not in _INPUTS}
+    if flow.has_channels:
+        role: Role = "series" if flow.kind == "signal" else "volume" if flow.kind == "volume" else "image"
+        made = {flow.kind: ColumnSpec(role=role, dtype="float32", shape=flow.shape)}
     else:
         made = {"features": ColumnSpec(role="number", dtype="float32", shape=flow.shape, fields=flow.fields)}
     return spec.model_copy(update={"columns": {**made, **columns}})

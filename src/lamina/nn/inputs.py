@@ -53,6 +53,49 @@ def _mend(got: tuple[int, ...], in_channels: int, size: tuple[int, int]) -> str:
     return "bring the images into this shape, or build the model for theirs with in_channels and image_size"
 
 
+def check_positions(
+    model: nn.Module, inputs: Tensor, *, argument: str, in_channels: int, size: tuple[int, ...]
+) -> None:
+    """Refuse anything but floating-point signals or volumes (B, in_channels, *size) as the model was built for.
+
+    Args:
+        argument: What the forward pass calls them: `signals`, `volumes`.
+        size: Length, or depth, height and width.
+
+    Raises:
+        ShapeError: Another number of dimensions, channels last, other channels, another size.
+        DtypeError: Whole numbers.
+    """
+    wanted = (in_channels, *size)
+    if inputs.ndim == len(wanted) + 1 and tuple(inputs.shape[1:]) == wanted and inputs.dtype.is_floating_point:
+        return
+    name = type(model).__name__
+    where = f"{name}.forward, argument `{argument}`"
+    accepts = f"float tensor (batch, {', '.join(map(str, wanted))})"
+    got = tuple(inputs.shape)
+    if got[1:] == wanted:
+        raise DtypeError(
+            f"{name} got {argument} of {str(inputs.dtype).removeprefix('torch.')}.",
+            where=where,
+            accepts=accepts,
+            mend=f"{argument}.float() makes floating numbers; scale them as in training",
+        )
+    key = "length" if len(size) == 1 else "volume_size"
+    if got == wanted:
+        mend = f"{argument}.unsqueeze(0) makes a batch of one"
+    elif got[1:] == size and in_channels == 1:
+        mend = f"{argument}.unsqueeze(1) adds the one channel"
+    elif got[1:] == (*size, in_channels):
+        mend = f"{argument}.movedim(-1, 1) puts channels first"
+    elif len(got) == len(wanted) + 1:
+        parts = [f"in_channels={got[1]}"] if got[1] != in_channels else []
+        parts += [f"{key}={got[2:] if len(size) > 1 else got[2]}"] if got[2:] != size else []
+        mend = f"build with {' and '.join(parts)}"
+    else:
+        mend = f"bring the {argument} into this shape, or build the model for theirs with in_channels and {key}"
+    raise ShapeError(f"{name} got {argument} shaped {got}.", where=where, accepts=accepts, mend=mend)
+
+
 def flatten_features(model: nn.Module, inputs: Tensor, *, in_features: int) -> Tensor:
     """Rows of features (B, in_features) from features or images (B, …) with that many values each.
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from lamina.core import registry
-from lamina.core.errors import DataError
+from lamina.core.errors import ConfigError, DataError
 from lamina.data.columns import Data
-from lamina.recipes.recipe import known_values
+from lamina.recipes.recipe import Recipe, known_values
 
-__all__ = ["Chosen", "choose_recipe"]
+__all__ = ["Chosen", "choose_recipe", "refuse_other_kind"]
 
 # LeNet-5 needs no more than this many images to do well without augmentation.
 _MANY_IMAGES: Final = 5_000
 # Blocks halve the image until about this many positions are left per side.
 _SMALL_SIDE: Final = 7
 _CHANNELS: Final = (32, 64, 64, 128, 128, 128)
+# How a task's name begins -> (the columns of which it needs one, what such data is called).
+_NEEDS: Final = {
+    "image-": (("image",), "images"),
+    "tabular-": (("number", "category"), "a table"),
+    "time-series-classification": (("signal",), "signals"),
+    "volume-": (("volume",), "volumes"),
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,13 @@ def choose_recipe(data: Data) -> Chosen:
         if not data.spec.classes:
             raise _nothing("images without labels", data)
         return _for_images(data, rows)
+    for name, recipe in (("signal", "signal-cnn1d"), ("volume", "volume-cnn3d")):
+        if name in columns:
+            if not data.spec.classes:
+                raise _nothing(f"{name}s without labels", data)
+            shape = "x".join(map(str, columns[name].shape[1:]))
+            what = f"{rows:,} {name}s of {shape} in {len(data.spec.classes)} classes"
+            return Chosen(recipe, f"{what}: a small convolutional network")
     if "number" in columns or "category" in columns:
         if data.spec.classes:
             what = f"a table of {rows:,} rows whose target is one of {len(data.spec.classes)} classes"
@@ -60,6 +75,33 @@ def choose_recipe(data: Data) -> Chosen:
             )
         raise _nothing("a table without a target", data)
     raise _nothing(f"columns {', '.join(columns) or 'of no kind'}", data)
+
+
+def refuse_other_kind(recipe: Recipe, data: Data) -> None:
+    """Refuse an image recipe on a table, and the reverse, by name.
+
+    Raises:
+        ConfigError: The recipe's task and the data are of different kinds; names a recipe that fits.
+    """
+    task = str(recipe.task.get("name", ""))
+    needs = next((found for begin, found in _NEEDS.items() if task.startswith(begin)), None)
+    columns = data.spec.columns
+    if needs is None or any(name in columns for name in needs[0]):
+        return
+    holds = next((what for names, what in _NEEDS.values() if any(name in columns for name in names)), None)
+    if holds is None:
+        return  # of no kind that we know: the task says what it misses
+    source = data.source or recipe.data.path or "the data"
+    mend = f"lamina train --data {source} chooses a recipe that fits"
+    with contextlib.suppress(DataError):
+        fitting = choose_recipe(data).name
+        mend = f"lamina train {fitting} --data {source}, say"
+    raise ConfigError(
+        f"The recipe {recipe.name} learns from {needs[1]}; {source} holds {holds}.",
+        where="data.path",
+        accepts=f"{needs[1]}, for the task {task}",
+        mend=mend,
+    )
 
 
 def _for_images(data: Data, rows: int) -> Chosen:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lamina.core import registry
 from lamina.core.errors import DataError, LaminaError, ShapeError
-from lamina.data.columns import Columns, DataSpec
+from lamina.data.columns import MODEL_INPUTS, Columns, DataSpec
 from lamina.nn.meta import without_values
 from lamina.tasks.base import Batch
 from lamina.tasks.pipeline import judging, model_device
@@ -23,8 +23,8 @@ ANY_SIZE = 224  # stands for an axis of the images on which rows differ
 
 
 def model_input(batch: Batch) -> Tensor:
-    """What the model reads of a preprocessed batch: `image` (B, C, H, W), or `features` (B, F)."""
-    return batch["image"] if "image" in batch else batch["features"]
+    """What the model reads of a preprocessed batch: `image` (B, C, H, W), `signal` (B, C, T), `volume` (B, C, D, H, W) or `features` (B, F)."""
+    return batch[next((name for name in MODEL_INPUTS if name in batch), "features")]
 
 
 def output_width(model: nn.Module, spec: DataSpec, *, where: str) -> int:
@@ -35,12 +35,12 @@ def output_width(model: nn.Module, spec: DataSpec, *, where: str) -> int:
         ShapeError: The pass fails inside, or gives anything but (rows, numbers).
         DataError: The data has nothing that a model could read.
     """
-    column = spec.columns.get("image") or spec.columns.get("features")
+    column = spec.model_input
     if column is None:
         raise DataError(
             f"The preprocessed data has neither images nor features; it has {', '.join(spec.columns) or 'nothing'}.",
             where=where,
-            accepts="a column `image` or `features`",
+            accepts="a column `image`, `signal`, `volume` or `features`",
             mend="look at what the file holds with `lamina data`",
         )
     shape = tuple(ANY_SIZE if size < 0 else size for size in column.shape)

@@ -19,7 +19,7 @@ class PerConfig(Config):
 
     per: Literal["feature", "channel"] | None = Field(
         None,
-        description="feature: every pixel or table column by itself; channel: all pixels of a colour together. By default per channel for images, per feature for tables.",
+        description="feature: every pixel or table column by itself; channel: all pixels of a colour together. By default per channel for images, signals and volumes, per feature for tables.",
     )
 
 
@@ -50,18 +50,19 @@ def _dims(step: Step, flow: Flow) -> tuple[int, ...]:
                 mend="leave `per` out, or put the step before `flatten`",
             )
         return (0,)
-    return (0,) if per == "feature" else (0, 2, 3)
+    return (0,) if per == "feature" else (0, *range(2, len(flow.shape) + 1))
 
 
 def _state_shape(step: Step, flow: Flow) -> tuple[int, ...]:
-    if flow.kind == "image" and _dims(step, flow) == (0, 2, 3):
+    if flow.has_channels and len(_dims(step, flow)) > 1:
         return (flow.shape[0],)
     return flow.shape
 
 
 def _over_row(constant: Tensor, flow: Flow) -> Tensor:
-    """(C,) -> (C, 1, 1) for images; others as they are."""
-    return constant.view(-1, 1, 1) if flow.kind == "image" and constant.ndim == 1 else constant
+    """(C,) -> (C, 1, …) for what has channels; others as they are."""
+    is_channels = flow.has_channels and constant.ndim == 1
+    return constant.view(-1, *(1,) * (len(flow.shape) - 1)) if is_channels else constant
 
 
 def _marks(flow: Flow) -> Tensor | None:
@@ -93,11 +94,11 @@ class Scale(Step):
             )
 
     def fit(self, flow: Flow, chunks: Chunks) -> None:
-        """Smallest and largest value: known for pixels, else one range for images, one per column for tables."""
+        """Smallest and largest value: known for pixels, else one range for all of an image, one per column for tables."""
         if flow.bounds is not None:
             least, most = (torch.tensor(bound, dtype=torch.float64) for bound in flow.bounds)
         else:
-            found = moments(chunks, tuple(range(len(flow.shape) + 1)) if flow.kind == "image" else (0,))
+            found = moments(chunks, tuple(range(len(flow.shape) + 1)) if flow.has_channels else (0,))
             least, most = found.least, found.most
             # A column without any value, or with one only, must not divide by zero: it becomes `low`.
             empty = ~torch.isfinite(least)
@@ -126,7 +127,7 @@ class Scale(Step):
 
     def output(self, flow: Flow) -> Flow:
         """Images have a known range afterwards."""
-        return replace(flow, bounds=(self.options().low, self.options().high) if flow.kind == "image" else None)
+        return replace(flow, bounds=(self.options().low, self.options().high) if flow.has_channels else None)
 
 
 @register(
@@ -222,14 +223,16 @@ class Standardise(Step):
     example="lamina train digits 'preprocess=[{name: scale}, {name: flatten}]'",
 )
 class FlattenStep(Step):
-    """Turn images into rows of features: channels first, then rows, then columns."""
+    """Turn images, signals or volumes into rows of features: channels first, then rows, then columns."""
 
     name = "flatten"
 
     def check(self, flow: Flow) -> None:
         """Refuse tables."""
-        if flow.kind != "image":
-            raise refuse(self, "The rows are flat already.", accepts="images", mend="leave the step out")
+        if not flow.has_channels:
+            raise refuse(
+                self, "The rows are flat already.", accepts="images, signals or volumes", mend="leave the step out"
+            )
 
     def operations(self, flow: Flow) -> Sequence[Operation]:
         """A change of shape."""

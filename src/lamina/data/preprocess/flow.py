@@ -28,7 +28,7 @@ class Flow:
     """The state of one row between two steps.
 
     Attributes:
-        kind: `image` (C, H, W) or `features` (F,).
+        kind: `image` (C, H, W), `signal` (C, T), `volume` (C, D, H, W) or `features` (F,).
         shape: Of one row.
         bounds: Smallest and largest possible value where it is known without looking (pixels), else None.
         fields: Name of each feature; empty for flattened images.
@@ -36,7 +36,7 @@ class Flow:
         categories: Categorical fields not yet turned into features.
     """
 
-    kind: Literal["image", "features"]
+    kind: Literal["image", "signal", "volume", "features"]
     shape: tuple[int, ...]
     bounds: tuple[float, float] | None = None
     fields: tuple[FieldSpec, ...] = ()
@@ -55,8 +55,17 @@ class Flow:
         """What messages call an element of a row."""
         if self.kind == "features":
             return f"feature {self.fields[element].name!r}" if self.fields else f"feature {element}"
-        plane = self.shape[1] * self.shape[2]
-        return f"channel {element // plane}, row {element % plane // self.shape[2]}, column {element % self.shape[2]}"
+        places = []
+        for size in reversed(self.shape[1:]):
+            places.append(element % size)
+            element //= size
+        axes = {1: ("step",), 2: ("row", "column"), 3: ("layer", "row", "column")}[len(places)]
+        return ", ".join([f"channel {element}", *(f"{a} {n}" for a, n in zip(axes, reversed(places), strict=True))])
+
+    @property
+    def has_channels(self) -> bool:
+        """Whether a row is channels of positions, rather than features."""
+        return self.kind != "features"
 
 
 Chunk = tuple[Tensor, Tensor]  # values (B, *shape) and categories (B, K) int64

@@ -270,6 +270,17 @@ def _answers(
     return Labels(torch.from_numpy(whole), tuple(str(name) for name in classes))
 
 
+def class_labels(labels: NDArray[np.generic] | None, config: DataConfig, notes: list[str], where: str) -> Labels | None:
+    """Labels as classes, whatever numbers they are; None without labels.
+
+    Raises:
+        ShapeError, DtypeError, DataError: They are no classes.
+    """
+    found = _answers(labels, config.model_copy(update={"target": "class"}), notes, where, None)
+    assert not isinstance(found, Tensor)
+    return found
+
+
 def _targets(labels: NDArray[np.generic], where: str) -> Tensor:
     if labels.dtype.kind not in "buif" or labels.ndim > 2:
         raise ShapeError(

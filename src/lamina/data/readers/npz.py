@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
+import zlib
 from pathlib import PurePosixPath
 from typing import BinaryIO, Literal
 
@@ -105,7 +106,7 @@ def _read_npz(file: SourceFile, max_bytes: int) -> dict[str, NDArray[np.generic]
                         )
                     max_bytes -= array.nbytes
                     arrays[info.filename.removesuffix(".npy")] = array
-        except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
             raise _fault(
                 f"The NPZ file is damaged: {str(error).rstrip('.') or 'it ends early'}.", file.where
             ) from error
