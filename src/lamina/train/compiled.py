@@ -84,6 +84,16 @@ def refuse(tools: StepTools) -> str | None:
         return "batches are not gathered by row from memory"
     if tools.feed.batch_size > tools.feed.columns.num_rows:
         return "there is no full batch"
+    return _shared_module(tools.model)
+
+
+def _shared_module(model: nn.Module) -> str | None:
+    """Why `functional_call` cannot be used: it leaves the traced tensors in a module that the model knows under two names."""
+    names: dict[nn.Module, str] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        first = names.setdefault(module, name)
+        if first != name and (next(module.parameters(), None) is not None or next(module.buffers(), None) is not None):
+            return f"the module {first!r} is also {name!r}"
     return None
 
 

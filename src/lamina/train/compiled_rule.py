@@ -20,11 +20,11 @@ from torch import nn
 
 from lamina.core.devices import Choice
 from lamina.core.errors import ConfigError
+from lamina.core.toolchain import compiler_fault, find_compiler
 from lamina.train.compiled import CompiledExecutor, refuse
 from lamina.train.config import TrainingConfig
 from lamina.train.eager import StepTools
 from lamina.train.native.nodes import NotNativeError
-from lamina.train.native.toolchain import find_compiler
 
 __all__ = ["BUILD_SECONDS", "EAGER_STEP_US", "LARGEST_STEP", "NATIVE_STEP_US", "choose_executor", "shortest_run"]
 
@@ -61,7 +61,7 @@ def choose_executor(
     if reason is None and config.compile == "auto":
         reason = _unprofitable(tools, num_steps)
     if reason is None and find_compiler() is None:
-        reason = "there is no C++ compiler here (c++, g++ or clang++)"
+        reason = compiler_fault() or "there is no C++ compiler here"
     if reason is None:
         reason = _attempt(tools, optimizer[tools.updates[0].name])
     if reason is None:

@@ -18,7 +18,6 @@ from lamina.train.compiled import CompiledExecutor
 from lamina.train.compiled_rule import choose_executor, shortest_run
 from lamina.train.config import TrainingConfig
 from lamina.train.eager import EagerExecutor
-from lamina.train.native import toolchain
 from lamina.train.native.nodes import NotNativeError
 from lamina.train.native.source import write_program
 from lamina.train.native.toolchain import build, find_compiler
@@ -246,6 +245,10 @@ def _frozen_norm(tools: Any) -> None:
     tools.model.add_module("norm", nn.BatchNorm1d(4).requires_grad_(False))
 
 
+def _shared(tools: Any) -> None:
+    tools.model.add_module("again", tools.model[0])
+
+
 def _convolution(tools: Any) -> None:
     convolution = nn.Conv1d(1, 1, 3, padding=1)
     tools.updates[0].loss = lambda batch, ctx, state: (
@@ -269,6 +272,7 @@ def _convolution(tools: Any) -> None:
         (_looks_at_the_epoch, "epoch"),
         (_convolution, "convolution"),
         (_frozen_norm, "batch norm is frozen"),
+        (_shared, "the module '0' is also 'again'"),
     ],
 )
 def test_what_cannot_be_compiled_runs_eagerly_and_says_why(change: Any, reason: str):
@@ -280,6 +284,12 @@ def test_what_cannot_be_compiled_runs_eagerly_and_says_why(change: Any, reason: 
     with pytest.raises(ConfigError, match="cannot be compiled") as caught:
         choose(tools, compile="always")
     assert reason in str(caught.value)
+
+
+def test_a_shared_module_without_tensors_is_no_obstacle():
+    activation = nn.Tanh()
+    tools = make_tools(ADAMW, model=nn.Sequential(nn.Linear(20, 8), activation, nn.Linear(8, 4), activation))
+    assert choose(tools).value == "compiled"
 
 
 def test_short_runs_and_large_steps_are_not_worth_it():
@@ -296,17 +306,23 @@ def test_without_a_compiler_steps_run_eagerly(monkeypatch: pytest.MonkeyPatch):
     choice = choose(make_tools(ADAMW))
     assert choice.value == "eager"
     assert "no C++ compiler" in choice.reason
-    monkeypatch.setattr(toolchain, "find_compiler", lambda: None)
-    with pytest.raises(NotNativeError, match=r"no C\+\+ compiler"):
+    monkeypatch.undo()
+    monkeypatch.setenv("CXX", "no-such-compiler -O1")
+    assert "$CXX is 'no-such-compiler -O1'" in choose(make_tools(ADAMW)).reason
+    with pytest.raises(NotNativeError, match=r"\$CXX is"):
         build("// never compiled")
 
 
 def test_a_compiler_that_fails_is_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     with pytest.raises(NotNativeError, match="failed"):
         build("this is not C++")
-    monkeypatch.setattr(toolchain, "find_compiler", lambda: str(tmp_path / "gone"))
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"\x7fELF no program")
+    broken.chmod(0o700)
+    monkeypatch.setenv("CXX", str(broken))
     with pytest.raises(NotNativeError, match="could not be used"):
         build("// gone")
+    monkeypatch.delenv("CXX")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     with pytest.raises(NotNativeError, match="could not be used"):
         build("// nowhere to write")

@@ -19,11 +19,8 @@ def build(source: str) -> Any:
     Raises:
         NotNativeError: There is no compiler, or it failed.
     """
-    compiler = find_compiler()
-    if compiler is None:
-        raise NotNativeError("there is no C++ compiler here")
     try:
-        function = compile_library(source, compiler=compiler).lamina_run
+        function = compile_library(source).lamina_run
     except ToolchainError as error:
         raise NotNativeError(str(error)) from error
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
