@@ -12,6 +12,7 @@ for each key its number of elements (8 bytes, little-endian) and the elements. S
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -163,7 +164,7 @@ def is_torch_zip(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.rpartition("/")[2] in ("data.pkl", "constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError):
+    except (zipfile.BadZipFile, struct.error, OSError, NotImplementedError, ValueError):
         return False
 
 
@@ -228,7 +229,15 @@ def _read_zip(file: IO[bytes], size: int, *, where: str) -> tuple[Any, dict[str,
                     raise _fault(f"The storage {key!r} should have {wanted} bytes; it {there}.", where)
                 with archive.open(member) as stream:
                     numbers[key] = _numbers(stream, storage, where)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, KeyError) as error:
+    except (
+        zipfile.BadZipFile,
+        struct.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+    ) as error:
         if isinstance(error, WeightsError):
             raise
         reason = str(error).strip("'\"").rstrip(".") or "it ends early"

@@ -7,8 +7,11 @@ compared with the file.
 
 from __future__ import annotations
 
+import lzma
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +43,17 @@ _CONTAINERS: Final = ("state_dict", "model_state_dict", "model", "net", "network
 _WRAPPERS: Final = ("module.", "_orig_mod.")
 _PROMISED: Final = re.compile(r"-([0-9a-f]{8,64})\.(?:th|pth|pt|bin|tar|pth\.tar|safetensors|npz)$")
 _DATE: Final = re.compile(r"(?:19|20)\d{6}")
+# What the zip library raises for archives that do not hold together.
+_ZIP_FAULTS: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 # First bytes of files that people take for weights -> what they are, and what to do.
 _OTHERS: Final[tuple[tuple[bytes, str, str], ...]] = (
     (
@@ -192,7 +206,7 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
                     raise _fault(f"Two arrays are called {name!r}.", where)
                 with archive.open(info) as member:
                     tensors[name] = _read_array(member, info.file_size, place)
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (*_ZIP_FAULTS, OSError) as error:
         if isinstance(error, WeightsError):
             raise
         raise _fault(f"The NPZ file is damaged: {str(error).rstrip('.') or 'it ends early'}.", where) from error

@@ -83,7 +83,12 @@ class Fit:
     @property
     def fits(self) -> bool:
         """Whether nothing is left over on either side."""
-        return not (self.missing or self.strangers or self.wrong or self.faults)
+        return self.num_problems == 0
+
+    @property
+    def num_problems(self) -> int:
+        """How many keys and values do not fit."""
+        return len(self.missing) + len(self.strangers) + len(self.wrong) + len(self.faults)
 
     @property
     def problems(self) -> str:
@@ -283,17 +288,18 @@ def _no_fit(
     entry: Entry, filled: Mapping[str, Any], given: Given, tried: Sequence[Fit], *, new_head: bool, adapt: bool
 ) -> WeightsError:
     only = tried[0] if len(tried) == 1 else None
-    mend = "build the model with the config that the weights were trained with"
-    near = max(tried, key=lambda fit: len(fit.state))
-    if near.wrong and not near.missing and not near.strangers and not near.faults:
-        if all(f"{HEAD}" in text for text in near.wrong):
-            mend = "new_head=True begins a new head for these classes (in a recipe: new_head: true)"
-        elif len(near.wrong) == 1 and not adapt:
-            mend = "adapt_channels=True adapts the first layer to other channels (in a recipe: adapt_channels: true)"
+    near = min(tried, key=lambda fit: fit.num_problems)
+    options = []
+    if near.wrong and near.num_problems == len(near.wrong):
+        head = [text for text in near.wrong if HEAD in text]
+        if head:
+            options.append("new_head=True begins a new head for these classes (in a recipe: new_head: true)")
+        if len(near.wrong) > len(head) and not adapt:
+            options.append("adapt_channels=True adapts the first layer (in a recipe: adapt_channels: true)")
     else:
         others = _fitting_models(entry, given, tried, new_head=new_head)
-        if others:
-            mend = f"these are weights of {' or '.join(others)}"
+        options += [f"these are weights of {' or '.join(others)}"] if others else []
+    mend = "; ".join(options) or "build the model with the config that the weights were trained with"
     if only is not None:
         by = f" by the table {only.table.name}" if only.table is not OWN else ""
         return WeightsError(

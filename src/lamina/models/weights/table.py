@@ -214,10 +214,9 @@ class WeightTable:
                 result.ignored.append(theirs)
                 continue
             ours = rule.right.fill(values)
-            if ours is None:
+            # A key that would be written otherwise is not theirs: our own `head.weight` passes no catch-all rule.
+            if ours is None or self._name(ours)[0] != theirs:
                 result.strangers.append(theirs)
-            elif ours in result.state:
-                result.faults.append(f"{result.origin[ours]} and {theirs} are both {ours}")
             elif rule.transform is not None and tensor.ndim != rule.transform.ndim:
                 shape = tuple(tensor.shape)
                 result.faults.append(
@@ -237,16 +236,11 @@ class WeightTable:
         found: dict[str, Tensor] = {}
         strangers = []
         for ours, tensor in state.items():
-            for rule in self.rules:
-                values = rule.right.match(ours) if rule.right is not None else None
-                theirs = rule.left.fill(values) if values is not None else None
-                # The rule must be the one that reads the key again.
-                if theirs is not None and self._rule(theirs)[0] is rule:
-                    found[self.prefix + theirs] = rule.transform.inverse(tensor) if rule.transform else tensor
-                    break
-            else:
-                if not matches(ours, (*self.missing, *self.optional)):
-                    strangers.append(ours)
+            theirs, turn = self._name(ours)
+            if theirs is not None:
+                found[self.prefix + theirs] = turn.inverse(tensor) if turn is not None else tensor
+            elif not matches(ours, (*self.missing, *self.optional)):
+                strangers.append(ours)
         if strangers:
             raise WeightsError(
                 f"The table {self.name} has no name for {', '.join(strangers[:12])}.",
@@ -269,6 +263,15 @@ class WeightTable:
             "num_classes": self.num_classes,
             "missing": list(self.missing),
         }
+
+    def _name(self, ours: str) -> tuple[str | None, Transform | None]:
+        """Their name of a key of ours, by the first rule that gives one and reads it again."""
+        for rule in self.rules:
+            values = rule.right.match(ours) if rule.right is not None else None
+            theirs = rule.left.fill(values) if values is not None else None
+            if theirs is not None and self._rule(theirs)[0] is rule:
+                return theirs, rule.transform
+        return None, None
 
     def _rule(self, key: str) -> tuple[Rule | None, dict[str, str]]:
         for rule in self.rules:
