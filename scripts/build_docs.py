@@ -1,4 +1,4 @@
-"""Build the documentation: docs/*.md as linked HTML pages in site/, and a reference of everything registered.
+"""Build the documentation: docs/**/*.md as linked HTML pages in site/, and a reference of everything registered.
 
 Nothing is needed besides the core's own dependencies. Links between pages, to headings and to files of the repository
 are checked; a dead one fails the build.
@@ -56,9 +56,15 @@ def walk(tokens: list[Token]) -> Iterator[Token]:
 
 def page_names() -> list[str]:
     """The index, then the pages in the order in which it links to them, then others by name."""
-    linked = re.findall(r"\((\w[\w-]*)\.md\)", (DOCS / "index.md").read_text(encoding="utf-8"))
+    linked = re.findall(r"\((\w[\w/-]*)\.md\)", (DOCS / "index.md").read_text(encoding="utf-8"))
     order = {name: position for position, name in enumerate(["index", *linked])}
-    return sorted((path.stem for path in DOCS.glob("*.md")), key=lambda name: (order.get(name, len(order)), name))
+    names = (path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md"))
+    return sorted(names, key=lambda name: (order.get(name, len(order)), name))
+
+
+def file_name(page: str) -> str:
+    """Of a page's HTML: all lie in one folder, models/vgg as models-vgg.html."""
+    return f"{page.replace('/', '-')}.html"
 
 
 def convert(text: str, *, where: str, faults: list[str]) -> tuple[str, str]:
@@ -84,7 +90,8 @@ def convert(text: str, *, where: str, faults: list[str]) -> tuple[str, str]:
 def resolve(target: str, *, where: str, faults: list[str]) -> str:
     """Where a link leads on the site; links out of docs/ are checked and kept."""
     file, _, fragment = target.partition("#")
-    path = (DOCS / (file or f"{where}.md")).resolve()
+    page = DOCS / f"{where}.md"
+    path = (page.parent / file).resolve() if file else page
     if not path.exists():
         faults.append(f"{where}.md links to {target}, which does not exist")
     elif fragment and path.suffix == ".md":
@@ -93,8 +100,9 @@ def resolve(target: str, *, where: str, faults: list[str]) -> str:
         }
         if fragment not in headings:
             faults.append(f"{where}.md links to {target}, which has no such heading")
-    if path.parent == DOCS and path.suffix == ".md":
-        return f"{path.stem}.html" + (f"#{fragment}" if fragment else "")
+    if path.is_relative_to(DOCS) and path.suffix == ".md":
+        name = file_name(path.relative_to(DOCS).with_suffix("").as_posix())
+        return name + (f"#{fragment}" if fragment else "")
     return target
 
 
@@ -128,11 +136,11 @@ def main() -> None:
     }
     pages["reference"] = ("Reference", reference())
     links = "".join(
-        f'<a href="{name}.html">{html.escape(title)}</a>' for name, (title, _) in pages.items() if name != "index"
+        f'<a href="{file_name(name)}">{html.escape(title)}</a>' for name, (title, _) in pages.items() if name != "index"
     )
     for name, (title, body) in pages.items():
         page = PAGE.format(title=html.escape(title), style=STYLE, version=__version__, links=links, body=body)
-        (output / f"{name}.html").write_text(page, encoding="utf-8")
+        (output / file_name(name)).write_text(page, encoding="utf-8")
     shutil.copytree(DOCS / "pictures", output / "pictures", dirs_exist_ok=True)
     if faults:
         sys.exit("\n".join(faults))

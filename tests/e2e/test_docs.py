@@ -18,7 +18,7 @@ import pytest
 
 from helpers import ROOT
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -93,7 +93,9 @@ def test_the_site_builds_and_its_links_lead_somewhere(tmp_path: Path) -> None:
         [sys.executable, str(ROOT / "scripts" / "build_docs.py"), str(tmp_path)], capture_output=True, text=True
     )
     assert built.returncode == 0, built.stdout + built.stderr
-    assert {path.stem for path in (ROOT / "docs").glob("*.md")} < {path.stem for path in tmp_path.glob("*.html")}
+    pages = {"-".join(path.relative_to(ROOT / "docs").with_suffix("").parts) for path in (ROOT / "docs").rglob("*.md")}
+    assert "models-vgg" in pages
+    assert pages < {path.stem for path in tmp_path.glob("*.html")}
 
 
 @pytest.mark.parametrize("page", [*ROOT.glob("*.md")], ids=lambda page: page.name)

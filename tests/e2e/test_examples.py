@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from helpers import ROOT
 
@@ -41,3 +42,19 @@ def test_the_demo_prints_the_network_beside_the_baselines(tmp_path: Path) -> Non
     ):
         assert words in text
     assert (tmp_path / "first" / "report.html").is_file()
+
+
+def test_fixed_filters_draws_a_labelled_picture(tmp_path: Path) -> None:
+    text = run_example("fixed_filters.py", tmp_path, "filters.png")
+    means = re.findall(r"(?m)^(blur|sharpen|vertical|horizontal|all).*mean +(-?\d\.\d+)", text)
+    assert len(means) == 5
+    assert {name: round(float(mean), 1) for name, mean in means} == {
+        "blur": 0.6,  # as bright as the photograph
+        "sharpen": 0.6,
+        "vertical": 0.0,
+        "horizontal": 0.0,
+        "all": 0.0,
+    }
+    with Image.open(tmp_path / "filters.png") as picture:
+        assert picture.size == (1260, 756)
+        assert len(picture.convert("L").getcolors() or []) > 200

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Final
 
 import torch
@@ -16,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from lamina.explain.derivations import CONVOLUTIONS, TRANSPOSED, how_it_came, numbers
-from lamina.nn.arithmetic import ReceptiveField
+from lamina.nn.arithmetic import ReceptiveField, adaptive_windows
 
 __all__ = ["Recorder", "Row", "Shape", "own_buffers", "shapes_of"]
 
@@ -33,15 +34,12 @@ _POOLINGS: Final = (
 _MIXING: Final = (
     "bmm",
     "baddbmm",
-    "_adaptive_avg_pool2d",
-    "_adaptive_avg_pool3d",
-    "adaptive_max_pool2d",
-    "adaptive_max_pool3d",
     "_scaled_dot_product_flash_attention_for_cpu",
     "_scaled_dot_product_flash_attention",
     "_scaled_dot_product_efficient_attention",
     "_scaled_dot_product_attention_math",
 )
+_ADAPTIVE: Final = ("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d")
 _REDUCTIONS: Final = ("mean", "sum", "amax", "amin", "max", "min")
 
 Shape = list[int]
@@ -225,6 +223,15 @@ def _after(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any], seen: 
         windows = zip(kernel, stride, numbers(spread, axes), strict=True)
         fields = tuple(
             field.after(kernel=k, stride=s, dilation=d) for field, (k, s, d) in zip(seen.fields, windows, strict=True)
+        )
+        return _Seen(fields, seen.whole)
+    if operation in _ADAPTIVE:
+        wanted = numbers(args[1], axes)
+        if max(wanted) == 1:
+            return _Seen(seen.fields, whole=True)
+        sizes = zip(seen.fields, args[0].shape[-axes:], wanted, strict=True)
+        fields = tuple(
+            field.after(kernel=adaptive_windows(n, size=size)[1], stride=Fraction(n, size)) for field, n, size in sizes
         )
         return _Seen(fields, seen.whole)
     if operation in _MIXING:

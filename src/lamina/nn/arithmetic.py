@@ -204,8 +204,11 @@ class ReceptiveField:
     size: int = 1
     jump: Fraction = Fraction(1)
 
-    def after(self, *, kernel: int, stride: int = 1, dilation: int = 1) -> ReceptiveField:
-        """The field after a convolution or pooling: size + dilation * (kernel - 1) * jump, jump * stride."""
+    def after(self, *, kernel: int, stride: int | Fraction = 1, dilation: int = 1) -> ReceptiveField:
+        """The field after a convolution or pooling: size + dilation * (kernel - 1) * jump, jump * stride.
+
+        The windows of adaptive pooling lie a fraction apart on average.
+        """
         return ReceptiveField(self.size + _ceil(dilation * (kernel - 1) * self.jump), self.jump * stride)
 
     def after_transposed(self, *, kernel: int, stride: int = 1, dilation: int = 1) -> ReceptiveField:
