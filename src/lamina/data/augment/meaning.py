@@ -24,12 +24,15 @@ __all__ = ["Flip", "check_flips", "flips_of", "suspicious_names"]
 
 _LARGE_ANGLE: Final = 60.0
 _MOST_ROWS: Final = 2000
+_MOST_DECODED: Final = 300
 _MOST_FLIPPED: Final = 400
 _SIDE: Final = 16
 # Shares of flipped images of a class in one other class, from which on the flip is said to change the class; and the loss
 # of own neighbours below which nothing is said.
 _MOVED: Final = 0.5
 _NOTICED: Final = 0.1
+# Share of unflipped images with a neighbour of their class below which neighbours are no witnesses.
+_TRUSTED: Final = 0.6
 _FEWEST: Final = 5
 
 _MIRRORED: Final = {"b": "d", "d": "b", "p": "q", "q": "p", "2": "5", "5": "2", "s": "z", "z": "s"}
@@ -68,8 +71,8 @@ class Flip:
 
     @property
     def verdict(self) -> str:
-        """`changes`: to other classes; `unlike`: to images unlike the known; `keeps`; `unknown`: only names speak."""
-        if not self.num_images:
+        """`changes`: to other classes; `unlike`: to images unlike the known; `keeps`; `unknown`: only the names speak."""
+        if not self.num_images or self.kept < _TRUSTED:
             return "unknown"
         if self.moves:
             return "changes"
@@ -77,8 +80,8 @@ class Flip:
 
     @property
     def warns(self) -> bool:
-        """Whether a person should think about it."""
-        return self.verdict == "changes" or (bool(self.names) and self.verdict in ("unlike", "unknown"))
+        """Whether a person should think about it: the data says that labels change, or says nothing where the names do."""
+        return self.verdict == "changes" or (bool(self.names) and self.verdict == "unknown")
 
     def sentence(self) -> str:
         """What was found, in words."""
@@ -88,7 +91,9 @@ class Flip:
             parts.append(f"by their names the classes may not survive it ({'; '.join(self.names)})")
         if self.num_images:
             found = f"{self.kept_flipped:.0%} of flipped images have a nearest neighbour of their own class, {self.kept:.0%} unflipped"
-            if self.moves:
+            if self.verdict == "unknown":
+                parts.append(f"{found}: neighbours by pixels know these images too little to say more")
+            elif self.moves:
                 listed = ", ".join(f"{own} becomes {other} ({share:.0%})" for own, other, share in self.moves[:4])
                 parts.append(f"{found}: {listed}")
             elif self.verdict == "unlike":
@@ -155,8 +160,8 @@ def check_flips(augmentation: Augmentation, spec: DataSpec, columns: Columns | N
     Args:
         augmentation: Of the recipe.
         spec: Of the data, with its classes.
-        columns: The training split, on which the flips are tried: up to 400 images, looked up among up to 2,000 by the
-            Euclidean distance of their pixels at 16x16. None: names alone.
+        columns: The training split, on which the flips are tried: up to 400 images, looked up among up to 2,000 (300, where
+            they must be decoded) by the Euclidean distance of their pixels at 16x16. None: names alone.
     """
     steps = flips_of(augmentation)
     names = {step: suspicious_names(step, spec.classes) for step in steps}
@@ -168,7 +173,8 @@ def check_flips(augmentation: Augmentation, spec: DataSpec, columns: Columns | N
 
 def _pictures(columns: Columns) -> tuple[Tensor, Tensor]:
     """Evenly spread rows as small images, float32 (N, C, 16, 16) at most, and their labels."""
-    rows = torch.linspace(0, columns.num_rows - 1, min(_MOST_ROWS, columns.num_rows)).round().to(torch.int64)
+    count = min(_MOST_ROWS if columns.in_memory else _MOST_DECODED, columns.num_rows)
+    rows = torch.linspace(0, columns.num_rows - 1, count).round().to(torch.int64)
     small, labels = [], []
     for piece in rows.split(256):
         batch = columns.batch(piece)
