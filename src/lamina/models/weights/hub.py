@@ -57,7 +57,6 @@ def fetch_from_hub(name: str, *, revision: str | None = None) -> tuple[Path, Pat
 
 def _file(client: Any, errors: Any, name: str, file: str, revision: str | None, *, where: str) -> Path | None:
     """A file of the model in the client's cache, fetched where it is not there yet; None where the model has none."""
-    # What does not change must not be asked for again: a run stays what it was when the hub is not reachable.
     try:
         return Path(client.hf_hub_download(name, file, revision=revision))
     except errors.LocalEntryNotFoundError as error:  # offline, and not in the cache; before the class it belongs to
