@@ -53,6 +53,9 @@ class Callback:
     def on_fit_end(self, trainer: Trainer, result: TrainResult) -> None:
         """After the best weights were restored and judged."""
 
+    def on_close(self, trainer: Trainer) -> None:
+        """Last of all, however training ended: with a result, an error or a second Ctrl-C."""
+
 
 def events() -> list[tuple[str, str]]:
     """(event, when it happens), in the order in which a run meets them."""
@@ -126,3 +129,8 @@ class Callbacks(Callback):
         """Pass on."""
         for callback in self.callbacks:
             callback.on_fit_end(trainer, result)
+
+    def on_close(self, trainer: Trainer) -> None:
+        """Pass on."""
+        for callback in self.callbacks:
+            callback.on_close(trainer)

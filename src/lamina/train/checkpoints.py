@@ -21,12 +21,16 @@ from torch import Tensor, nn
 
 from lamina.core.errors import CheckpointError, StorageError
 from lamina.core.files import TEMPORARY_PREFIX, atomic_folder, remove_leftovers, sha256_file, storage_errors
+from lamina.core.strict_json import parse_json
+from lamina.train.state import PackedOptimizer, TrainerState
 
 FORMAT: Final = 1
 _NAME: Final = re.compile(r"step-(\d{8})")
 _MANIFEST: Final = "manifest.json"
 _DOCUMENT: Final = "trainer.json"
+_ALWAYS: Final = ("model", "optimizer", "random")
 _MANIFEST_BYTES: Final = 1 << 20
+_DOCUMENT_BYTES: Final = 64 << 20
 
 
 @dataclass
@@ -35,11 +39,11 @@ class Snapshot:
 
     Attributes:
         tensors: Group (`model`, `optimizer`, `ema`, `state`, `random`) -> name -> tensor.
-        document: JSON: cursor, optimizer settings, schedule, metric sums, early stopping, choices.
+        state: Cursor, optimizer settings, schedule, metric sums, early stopping, choices.
     """
 
     tensors: dict[str, dict[str, Tensor]]
-    document: dict[str, Any]
+    state: TrainerState
 
 
 def folder_name(step: int) -> str:
@@ -79,7 +83,7 @@ def write_checkpoint(folder: Path, step: int, snapshot: Snapshot) -> Path:
                     accepts="a writable path with enough free space",
                     mend="free some space, then continue with --resume; earlier checkpoints are untouched",
                 ) from None
-        (temporary / _DOCUMENT).write_text(_json(snapshot.document), encoding="utf-8")
+        (temporary / _DOCUMENT).write_text(_json(snapshot.state.document()), encoding="utf-8")
         manifest = {
             "format": FORMAT,
             "step": step,
@@ -145,12 +149,32 @@ def read_checkpoint(path: Path) -> Snapshot:
         CheckpointError: It is damaged.
     """
     verify_checkpoint(path)
+    file = path / _DOCUMENT
+    if not file.is_file():
+        raise _damaged(path, f"it has no {_DOCUMENT}")
+    document = parse_json(
+        file.read_bytes(),
+        where=str(file),
+        mend=_mend(path),
+        max_bytes=_DOCUMENT_BYTES,
+        finite_only=False,  # a metric may be NaN
+        error=CheckpointError,
+    )
+    state = TrainerState.from_document(document, where=str(file), mend=_mend(path))
+    if state.cursor.step != step_of(path):
+        raise _damaged(path, f"its cursor stands at step {state.cursor.step}")
     # Copies: what load_file gives is mapped from a file that a later checkpoint will remove.
-    tensors = {
-        file.stem: {name: tensor.clone() for name, tensor in load_file(file).items()}
-        for file in sorted(path.glob("*.safetensors"))
-    }
-    return Snapshot(tensors=tensors, document=json.loads((path / _DOCUMENT).read_text(encoding="utf-8")))
+    try:
+        tensors = {
+            file.stem: {name: tensor.clone() for name, tensor in load_file(file).items()}
+            for file in sorted(path.glob("*.safetensors"))
+        }
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise _damaged(path, f"its tensors cannot be read ({error})") from None
+    for group in _ALWAYS:
+        if group not in tensors:
+            raise _damaged(path, f"it has no {group}.safetensors")
+    return Snapshot(tensors=tensors, state=state)
 
 
 def _damaged(path: Path, why: str) -> CheckpointError:
@@ -158,8 +182,12 @@ def _damaged(path: Path, why: str) -> CheckpointError:
         f"The checkpoint is damaged: {why}.",
         where=str(path),
         accepts="a checkpoint folder as Lamina wrote it",
-        mend=f"remove {path} to continue from the checkpoint before it",
+        mend=_mend(path),
     )
+
+
+def _mend(path: Path) -> str:
+    return f"remove {path} to continue from the checkpoint before it"
 
 
 def prune(folder: Path, *, keep: int, best: int | None) -> None:
@@ -202,7 +230,7 @@ def give_weights(model: nn.Module, weights: dict[str, Tensor], *, where: str) ->
 # --- optimizer and generators to tensors and JSON -------------------------------------------------------------------
 
 
-def pack_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def pack_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> tuple[dict[str, Tensor], PackedOptimizer]:
     """An optimizer's state as named tensors and JSON; `unpack_optimizer` inverts it."""
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
@@ -217,50 +245,76 @@ def pack_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> tuple[dict[
         {key: (float(value) if isinstance(value, Tensor) else value) for key, value in group.items()}
         for group in state["param_groups"]
     ]
-    return tensors, {"numbers": numbers, "groups": groups}
+    return tensors, PackedOptimizer(numbers, groups)
 
 
 def unpack_optimizer(
-    optimizer: torch.optim.Optimizer, prefix: str, tensors: dict[str, Tensor], document: dict[str, Any]
+    optimizer: torch.optim.Optimizer, prefix: str, tensors: dict[str, Tensor], packed: PackedOptimizer
 ) -> None:
     """Give an optimizer the packed state back, with tensors in the memory layout of their parameters.
 
     Raises:
-        CheckpointError: The parameters are not the ones that were saved.
+        CheckpointError: The parameters are not the ones that were saved, or the settings not this optimizer's.
     """
+
+    def other(what: str, accepts: str = "the model and optimizer that the run was started with") -> CheckpointError:
+        return CheckpointError(
+            what,
+            where=f"checkpoint, optimizer of the update {prefix!r}",
+            accepts=accepts,
+            mend="resume with the run's own recipe",
+        )
+
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
+
+    def row_of(index: str) -> dict[str, Any]:
+        if not index.isdecimal() or int(index) >= len(parameters):
+            raise other(f"The checkpoint has optimizer state for parameter {index}; the model has {len(parameters)}.")
+        return state.setdefault(int(index), {})
+
     for key, tensor in tensors.items():
         owner, _, rest = key.partition(".")
         if owner != prefix:
             continue
-        index_text, _, name = rest.partition(".")
-        index = int(index_text)
-        if index >= len(parameters):
-            raise CheckpointError(
-                f"The checkpoint has optimizer state for parameter {index}; the model has {len(parameters)}.",
-                where=f"optimizer of the update {prefix!r}",
-                accepts="the model that the run was started with",
-                mend="resume with the run's own recipe",
+        index, _, name = rest.partition(".")
+        row = row_of(index)
+        parameter = parameters[int(index)]
+        if tensor.shape != parameter.shape and tensor.numel() != 1:  # as large as the parameter, or a counter
+            raise other(
+                f"The checkpoint's {name} of parameter {index} is shaped {tuple(tensor.shape)}, the parameter "
+                f"{tuple(parameter.shape)}."
             )
-        parameter = parameters[index]
         # A fused step over tensors of unlike strides would take another path than the uninterrupted run's.
-        value = (
+        row[name] = (
             torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor) if tensor.shape == parameter.shape else tensor
         )
-        state.setdefault(index, {})[name] = value
-    for index_text, row in document["numbers"].items():
-        state.setdefault(int(index_text), {}).update(row)
-    fresh = optimizer.state_dict()
-    if [len(group["params"]) for group in fresh["param_groups"]] != [len(g["params"]) for g in document["groups"]]:
-        raise CheckpointError(
-            "The optimizer's parameter groups differ from the checkpoint's.",
-            where=f"optimizer of the update {prefix!r}",
-            accepts="the model and optimizer that the run was started with",
-            mend="resume with the run's own recipe",
-        )
-    groups = [
-        {key: (tuple(value) if isinstance(value, list) and key != "params" else value) for key, value in group.items()}
-        for group in document["groups"]
-    ]
+    for index, numbers in packed.numbers.items():
+        row_of(index).update(numbers)
+    fresh = optimizer.state_dict()["param_groups"]
+    if [group["params"] for group in fresh] != [group.get("params") for group in packed.groups]:
+        raise other("The optimizer's parameter groups differ from the checkpoint's.")
+    groups = []
+    for group, own in zip(packed.groups, fresh, strict=True):
+        values = {
+            key: (tuple(value) if isinstance(value, list) and key != "params" else value)
+            for key, value in group.items()
+        }
+        for key, value in values.items():
+            if key not in own or not _alike(value, own[key]):
+                raise other(
+                    f"The checkpoint's optimizer has the setting {key}={value!r}.",
+                    f"{key} as the run was started with: {own[key]!r}" if key in own else f"settings {', '.join(own)}",
+                )
+        groups.append({**own, **values})  # a newer torch may have settings that the checkpoint does not know
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _alike(first: Any, second: Any) -> bool:
+    """Whether two settings are of one kind: numbers, texts, tuples of such, …"""
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return len(first) == len(second) and all(map(_alike, first, second))
+    numbers = (int, float, Tensor)
+    if isinstance(first, numbers) and isinstance(second, numbers):
+        return isinstance(first, bool) == isinstance(second, bool)
+    return first is None or second is None or type(first) is type(second)

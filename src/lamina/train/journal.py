@@ -18,6 +18,7 @@ from typing import Any
 
 from lamina.core.errors import CheckpointError, LaminaError
 from lamina.core.files import storage_errors
+from lamina.core.run_documents import read_line
 
 _EVENTS_EVERY_S = 2.0  # a live view need not be fresher
 
@@ -73,7 +74,7 @@ class Journal:
         """Continue behind byte `offset` of the file; what a process that died wrote behind it is cut off.
 
         Raises:
-            CheckpointError: The file is shorter than the checkpoint knows, is no regular file, or holds no JSON lines.
+            CheckpointError: The file is shorter than the checkpoint knows, is no regular file, or holds other lines than training's.
             StorageError: It cannot be written.
         """
         if self._path is None:
@@ -90,12 +91,12 @@ class Journal:
         try:
             with storage_errors(self._path):
                 file.truncate(offset)
-                self.lines = [json.loads(line) for line in file.read().splitlines()]
+                self.lines = [read_line(line) for line in file.read().split("\n") if line]
                 file.seek(0, os.SEEK_END)
         except ValueError as error:
             if isinstance(error, LaminaError):
                 raise
-            raise self._unusable(f"it holds a line that is not JSON ({error})") from None
+            raise self._unusable(f"it holds a line that is not training's ({error})") from None
         if self._folder is not None:
             with storage_errors(self._folder):
                 self._events = _Events(self._folder, step=step)

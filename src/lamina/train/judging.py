@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,22 +15,14 @@ from lamina.core.errors import ConfigError
 from lamina.data.columns import Columns, Data
 from lamina.data.preprocessing import Preprocessing
 from lamina.tasks.base import Task
+from lamina.tasks.derived import View
 from lamina.tasks.pipeline import Evaluation, evaluate
+from lamina.train.checkpoints import give_weights
 from lamina.train.config import TrainingConfig
 from lamina.train.ema import WeightAverage
+from lamina.train.state import Best
 
-__all__ = ["Best", "Judge", "Verdict"]
-
-
-@dataclass
-class Best:
-    """The best judgement so far, and how long ago it was."""
-
-    step: int | None = None
-    epoch: int | None = None
-    value: float | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
-    evaluations_since: int = 0
+__all__ = ["Judge", "Verdict"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ class Judge:
         self.best = Best()
         self.best_weights: dict[str, Tensor] | None = None
         self.best_evaluation: Evaluation | None = None
-        self._splits = data.splits
+        self._view = View(model, data.splits, preprocessing)
         self._average: WeightAverage | None = None
         self._autocast = False
         self._channels_last = False
@@ -95,6 +87,10 @@ class Judge:
         self._average = average
         self._autocast = autocast
         self._channels_last = channels_last
+
+    def look_at(self, view: View) -> None:
+        """Judge this from now on: the network and its rows, or its head and their features."""
+        self._view = view
 
     @property
     def monitor(self) -> tuple[str, str]:
@@ -141,7 +137,8 @@ class Judge:
             metrics.update({f"train/{key}": value for key, value in train_losses.items()})
             self.best = Best(step=step, epoch=epoch, value=verdict.value, metrics=metrics)
             self.best_weights = self.judged_state()
-            self.best_evaluation = evaluation
+            # The head alone was judged on other batches than the whole network will be: equal but for the last bits.
+            self.best_evaluation = evaluation if self._view.network is self.model else None
         else:
             self.best.evaluations_since += 1
         return verdict
@@ -157,22 +154,26 @@ class Judge:
             return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     def restore_best(self) -> None:
-        """Give the model its best weights; the average has served."""
+        """Give the model its best weights; the average has served.
+
+        Raises:
+            CheckpointError: They came from a checkpoint and are another model's.
+        """
         if self.best_weights is not None:
-            self.model.load_state_dict(self.best_weights)
+            give_weights(self.model, self.best_weights, where="the checkpoint's best weights")
             self._average = None
 
     @property
     def _valid(self) -> Columns | None:
-        valid = self._splits.get("valid")
+        valid = self._view.splits.get("valid")
         return valid if valid is not None and valid.num_rows else None
 
     def _evaluate(self, columns: Columns) -> Evaluation:
         with self._judged_weights():
             return evaluate(
-                self.model,
+                self._view.network,
                 self.task,
-                self.preprocessing,
+                self._view.preprocessing,
                 columns,
                 device=self.device,
                 autocast=self._autocast,

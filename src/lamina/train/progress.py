@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from lamina.train.callbacks import Callback, Stop
 
 if TYPE_CHECKING:
-    from lamina.core.errors import LaminaError
-    from lamina.train.trainer import Trainer, TrainResult
+    from lamina.train.trainer import Trainer
 
 _SHOWN = ("accuracy", "cross_entropy", "loss", "mae", "r2", "perplexity")
 _LINE_EVERY_S = 10.0
+_SPEED_OVER_S = 5.0
 
 
 def _short(values: Mapping[str, float]) -> str:
@@ -31,25 +32,25 @@ class LiveProgress(Callback):
 
     Args:
         console: Where to show it; default: stderr.
+        clock: Seconds that only go forward.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self.console = console or Console(file=sys.stderr, stderr=True)
+        self._clock = clock
         self._live: Progress | None = None
         self._task: TaskID | None = None
         self._valid = ""
         self._rate = 0.0
-        self._begun = (0.0, 0)
+        self._marks: deque[tuple[float, int]] = deque()
         self._last_line = 0.0
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Say what `auto` chose, then start."""
         for name, choice in trainer.choices.items():
             self.console.print(f"[dim]{name}: {choice.value} ({choice.reason})[/dim]", highlight=False)
-        if trainer.cursor.step:
-            self.console.print(f"continuing at step {trainer.cursor.step}", highlight=False)
-        self._begun = (time.perf_counter(), trainer.cursor.step)
-        self._last_line = time.perf_counter()
+        self._marks = deque([(self._clock(), trainer.cursor.step)])
+        self._last_line = self._clock()
         if self.console.is_terminal:
             self._live = Progress(
                 TextColumn("{task.description}"),
@@ -68,9 +69,13 @@ class LiveProgress(Callback):
 
     def on_steps(self, trainer: Trainer, num_steps: int, losses: Mapping[str, float]) -> None:
         """Move the bar; without a terminal, a line every ten seconds."""
-        now = time.perf_counter()
-        seconds = max(now - self._begun[0], 1e-9)
-        self._rate = (trainer.cursor.step - self._begun[1]) * trainer.rows_per_step / seconds
+        now = self._clock()
+        self._marks.append((now, trainer.cursor.step))
+        # The speed of now: a slow first second (compiling, warming up) or a judgement must not colour the rest of the run.
+        while len(self._marks) > 2 and now - self._marks[1][0] >= _SPEED_OVER_S:
+            self._marks.popleft()
+        begin, first_step = self._marks[0]
+        self._rate = (trainer.cursor.step - first_step) * trainer.rows_per_step / max(now - begin, 1e-9)
         speed = f"{self._rate:,.0f} samples/s"
         if self._live is not None and self._task is not None:
             self._live.update(
@@ -99,16 +104,8 @@ class LiveProgress(Callback):
     def on_checkpoint(self, trainer: Trainer, path: Path) -> None:
         """Nothing to show."""
 
-    def on_interrupt(self, trainer: Trainer) -> None:
-        """Close the bar."""
-        self._close()
-
-    def on_error(self, trainer: Trainer, error: LaminaError) -> None:
-        """Close the bar."""
-        self._close()
-
-    def on_fit_end(self, trainer: Trainer, result: TrainResult) -> None:
-        """Close the bar."""
+    def on_close(self, trainer: Trainer) -> None:
+        """Close the bar and give the terminal its cursor back."""
         self._close()
 
     def _plain(self, text: str) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from lamina.train.callbacks import Callbacks
 from lamina.train.checkpoints import (
     Snapshot,
     clear_leftovers,
+    folder_name,
     give_weights,
     list_checkpoints,
     pack_optimizer,
@@ -26,30 +26,12 @@ from lamina.train.checkpoints import (
 )
 from lamina.train.eager import StepTools
 from lamina.train.journal import Journal, RunningMeans
-from lamina.train.judging import Best, Judge
+from lamina.train.judging import Judge
 from lamina.train.nonfinite import non_finite_weight
 from lamina.train.randomness import pack_generators, unpack_generators
+from lamina.train.state import Cursor, PackedOptimizer, TrainerState
 
-__all__ = ["Checkpointer", "Cursor", "Resumable"]
-
-
-@dataclass
-class Cursor:
-    """Where training stands: the next step to take. A checkpoint holds it.
-
-    Attributes:
-        stage, epoch, batch, step: From 0; `batch` counts steps within the epoch.
-        stage_step, stage_epoch: Since the stage began.
-        pending: Steps were taken whose epoch's end (judging, early stopping) is still to come.
-    """
-
-    stage: int = 0
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    stage_step: int = 0
-    stage_epoch: int = 0
-    pending: bool = False
+__all__ = ["Checkpointer", "Resumable"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +51,7 @@ class Resumable:
         """Everything as it is now."""
         tools, judge, average = self.tools, self.judge, self.tools.average
         tensors: dict[str, dict[str, Tensor]] = {"model": tools.model.state_dict(), "optimizer": {}}
-        optimizers: dict[str, Any] = {}
+        optimizers: dict[str, PackedOptimizer] = {}
         for name, optimizer in tools.optimizers.items():
             packed, optimizers[name] = pack_optimizer(optimizer, name)
             tensors["optimizer"].update(packed)
@@ -80,19 +62,19 @@ class Resumable:
             tensors["ema"] = average.averages
         if judge.best_weights is not None and judge.best.step != self.cursor.step:
             tensors["best"] = judge.best_weights
-        document = {
-            "cursor": asdict(self.cursor),
-            "best": asdict(judge.best),
-            "choices": {name: choice.describe() for name, choice in self.choices.items()},
-            "optimizers": optimizers,
-            "schedule": self.schedule.state(),
-            "means": {name: means.state() for name, means in self.means.items()},
-            "metrics_bytes": self.journal.offset,
-            "generators": generators,
-            "ema_updates": average.num_updates if average is not None else 0,
-            "stop": self.callbacks.stop_wanted,
-        }
-        return Snapshot(tensors=tensors, document=document)
+        state = TrainerState(
+            cursor=replace(self.cursor),
+            best=replace(judge.best),
+            choices=dict(self.choices),
+            optimizers=optimizers,
+            schedule=self.schedule.state(),
+            means={name: means.state() for name, means in self.means.items()},
+            metrics_bytes=self.journal.offset,
+            generators=generators,
+            ema_updates=average.num_updates if average is not None else 0,
+            stop=self.callbacks.stop_wanted,
+        )
+        return Snapshot(tensors=tensors, state=state)
 
     def restore(self, snapshot: Snapshot, *, where: str) -> None:
         """Put everything back as it was, except the cursor and the choices, which must be known before the parts are made.
@@ -104,22 +86,78 @@ class Resumable:
             CheckpointError: It is another training's.
         """
         tools, judge = self.tools, self.judge
-        tensors, document = snapshot.tensors, snapshot.document
+        tensors, state = snapshot.tensors, snapshot.state
         give_weights(tools.model, tensors["model"], where=where)
+        if set(state.optimizers) != set(tools.optimizers):
+            raise _other(
+                f"The checkpoint has optimizers for {sorted(state.optimizers)}, this training for {sorted(tools.optimizers)}.",
+                where,
+            )
         for name, optimizer in tools.optimizers.items():
-            unpack_optimizer(optimizer, name, tensors["optimizer"], document["optimizers"][name])
-        if tools.average is not None:
-            tools.average.load(tensors["ema"], document["ema_updates"])
-        tools.state = {name: value.to(tools.device) for name, value in tensors.get("state", {}).items()}
-        judge.best = Best(**document["best"])
-        self.schedule.load_state(document["schedule"])
+            unpack_optimizer(optimizer, name, tensors["optimizer"], state.optimizers[name])
+        self._restore_average(snapshot, where)
+        self._restore_state(tensors.get("state", {}), where)
+        try:
+            self.schedule.load_state(state.schedule)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise _other(f"The checkpoint's schedule cannot be restored: {error}.", where) from None
+        if set(state.means) != set(self.means):
+            raise _other(f"The checkpoint has means for {sorted(state.means)}, not {sorted(self.means)}.", where)
         for name, means in self.means.items():
-            means.load_state(document["means"][name])
-        unpack_generators(tensors["random"], document["generators"])
-        self.callbacks.stop_wanted = bool(document["stop"])
+            means.load_state(state.means[name])
+        unpack_generators(tensors["random"], state.generators, where=where)
+        self.callbacks.stop_wanted = state.stop
+        judge.best = state.best
         if judge.best.step is not None:
             own = tensors.get("best")
+            if own is None and judge.best.step != self.cursor.step:
+                raise _other(f"The checkpoint lacks the best weights, those of step {judge.best.step}.", where)
+            if judge.best.step > self.cursor.step or (own is not None and _shapes(own) != _shapes(tensors["model"])):
+                raise _other("The checkpoint's best weights are not this model's.", where)
             judge.best_weights = own if own is not None else judge.judged_state()
+
+    def _restore_average(self, snapshot: Snapshot, where: str) -> None:
+        average, saved = self.tools.average, snapshot.tensors.get("ema")
+        if (average is None) != (saved is None):
+            turned, back = ("on", "null") if saved is None else ("off", "what it was")
+            raise CheckpointError(
+                f"training.ema_decay was switched {turned} after this run began: its checkpoint holds "
+                f"{'no' if saved is None else 'an'} average of the weights.",
+                where=where,
+                accepts="the training section that the run was started with",
+                mend=f"set training.ema_decay back to {back} in recipe.yaml, or begin a new run",
+            )
+        if average is None or saved is None:
+            return
+        if _shapes(saved) != _shapes(average.averages):
+            raise _other("The checkpoint's average is of other weights than the model's.", where)
+        average.load(saved, snapshot.state.ema_updates)
+
+    def _restore_state(self, saved: Mapping[str, Tensor], where: str) -> None:
+        """The task's state: its rows may be fewer or more, the rest is as the task begins with."""
+        for name, first in self.tools.state.items():
+            found = saved.get(name)
+            if found is None or found.dtype != first.dtype or found.shape[1:] != first.shape[1:]:
+                what = "is missing" if found is None else f"is {found.dtype} {tuple(found.shape)}"
+                raise _other(
+                    f"The checkpoint's state {name!r} {what}; the task begins with {tuple(first.shape)}.", where
+                )
+        self.tools.state = {name: value.to(self.tools.device) for name, value in saved.items()}
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _other(what: str, where: str) -> CheckpointError:
+    return CheckpointError(
+        what,
+        where=where,
+        accepts="a checkpoint of this run, with the recipe that it was started with",
+        mend="undo the change of recipe.yaml; or remove the checkpoint to continue from the one before it",
+    )
 
 
 class Checkpointer:
@@ -162,7 +200,7 @@ class Checkpointer:
 
     def restore(self, training: Resumable, snapshot: Snapshot) -> None:
         """Put a training where a checkpoint of this run found it."""
-        training.restore(snapshot, where=str(self.folder))
+        training.restore(snapshot, where=str(self.folder / folder_name(snapshot.state.cursor.step)))
         self._mark(training)
 
     def write(self, training: Resumable) -> Path | None:
@@ -181,7 +219,8 @@ class Checkpointer:
                 f"The weights {bad!r} are not finite after step {cursor.step - 1}.",
                 where=f"step {cursor.step - 1}, layer {bad.rpartition('.')[0]!r}",
                 accepts="finite weights",
-                mend="lower optimizer.lr or clip gradients (training.clip_norm=1.0); earlier checkpoints are untouched",
+                mend="lower optimizer.lr or clip gradients (training.clip_norm=1.0)"
+                + ("; earlier checkpoints are untouched" if self.run is not None else ""),
             )
         if self.run is None:
             return None

@@ -7,31 +7,33 @@ updates, a recurrent network whose state is carried from batch to batch, kNN wit
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lamina.core.devices import Choice, choose_layout, choose_precision
 from lamina.core.errors import CheckpointError, ConfigError, DataError, InterruptedRunError, LaminaError, NonFiniteError
 from lamina.core.files import storage_errors
 from lamina.core.memory import keep_freed_memory, return_freed_memory
+from lamina.core.run_lock import run_lock
 from lamina.data.augmentation import Augmentation
 from lamina.data.columns import Data
 from lamina.data.preprocessing import Preprocessing
 from lamina.nn.dropout import DropoutKeys
-from lamina.optim.create import create_optimizer
+from lamina.optim.create import create_optimizer, parse_optimizer
 from lamina.optim.schedules import Schedule, create_schedule
 from lamina.tasks.base import GradientUpdate, Stage, Task
 from lamina.tasks.bundle import Bundle
+from lamina.tasks.derived import FeatureStore, View, choose_features, view_on_features
 from lamina.tasks.pipeline import Evaluation, Pipeline
+from lamina.tasks.transfer import freeze, layer_rates, set_modes, stage_optimizer
 from lamina.train.callbacks import Callback, Callbacks
-from lamina.train.checkpoints import Snapshot, list_checkpoints, step_of
+from lamina.train.checkpoints import Snapshot, give_weights, list_checkpoints, step_of
 from lamina.train.compiled import CompiledExecutor
 from lamina.train.compiled_rule import choose_executor
 from lamina.train.config import TrainingConfig
@@ -39,12 +41,13 @@ from lamina.train.eager import EagerExecutor, Segment, StepTools
 from lamina.train.ema import WeightAverage
 from lamina.train.interruption import Interruption
 from lamina.train.journal import Journal, RunningMeans
-from lamina.train.judging import Best, Judge
+from lamina.train.judging import Judge
 from lamina.train.native.nodes import NotNativeError
 from lamina.train.outcome import make_bundle, write_outcome
 from lamina.train.prepare import Prepare
 from lamina.train.randomness import seed_generators
-from lamina.train.resumable import Checkpointer, Cursor, Resumable
+from lamina.train.resumable import Checkpointer, Resumable
+from lamina.train.state import Best, Cursor
 
 __all__ = ["Best", "Cursor", "TrainResult", "Trainer", "latest_step"]
 
@@ -93,6 +96,11 @@ class Trainer:
         device: Where to compute.
         feed_options: Passed to the task's training feed (`weights` for balanced sampling).
         callbacks: Watchers.
+        stages: In place of the task's own.
+        features: Keeps features that are computed once; a new store by default.
+
+    Attributes:
+        result_extras: What `result.json` shall hold besides.
     """
 
     def __init__(
@@ -111,6 +119,8 @@ class Trainer:
         device: torch.device | None = None,
         feed_options: Mapping[str, Any] | None = None,
         callbacks: Sequence[Callback] = (),
+        stages: Sequence[Stage] | None = None,
+        features: FeatureStore | None = None,
     ) -> None:
         self.model = model
         self.task = task
@@ -126,6 +136,9 @@ class Trainer:
         self.callbacks = Callbacks(callbacks)
         self.cursor = Cursor()
         self.choices: dict[str, Choice] = {}
+        self.result_extras: dict[str, Any] = {}
+        self._given_stages = None if stages is None else tuple(stages)
+        self._features = features or FeatureStore()
         self._feed_options = dict(feed_options or {})
         self._means = {"log": RunningMeans(), "epoch": RunningMeans()}
         self._journal = Journal(run_dir, tensorboard=self.config.tensorboard)
@@ -150,6 +163,11 @@ class Trainer:
         return self._judge.monitor
 
     @property
+    def stage(self) -> Stage:
+        """The present stage."""
+        return self._stages[self.cursor.stage]
+
+    @property
     def total_steps(self) -> int:
         """Optimizer steps of the present stage's end, counted from the run's begin."""
         return self.cursor.step - self.cursor.stage_step + self._stage_steps
@@ -164,9 +182,9 @@ class Trainer:
         """Rows that a full step consumes."""
         return self._feed.batch_size * self._tools.batches_per_step
 
-    def keep_choices(self, choices: Mapping[str, Mapping[str, str]]) -> None:
-        """Use these choices (as a checkpoint or `environment.json` has them) instead of asking the rules of `auto`."""
-        self._kept_choices = {name: Choice(**row) for name, row in choices.items()}
+    def keep_choices(self, choices: Mapping[str, Choice]) -> None:
+        """Use these choices (as a checkpoint has them) instead of asking the rules of `auto`."""
+        self._kept_choices = dict(choices)
 
     def open_for_sweep(self) -> tuple[EagerExecutor, int, float]:
         """The eager executor, steps per epoch and base rate, for trying learning rates without training."""
@@ -193,25 +211,38 @@ class Trainer:
             until_pending: At the end of an epoch: stop before it is judged, not after.
 
         Raises:
-            InterruptedRunError: Ctrl-C, SIGTERM or `until`; a checkpoint was written.
+            InterruptedRunError: Ctrl-C, SIGTERM or `until`; where there is a run folder, a checkpoint was written.
             NonFiniteError: A loss or weight became NaN or infinite.
             StorageError: The disk is full; earlier checkpoints stand.
+            RunError: Somebody else is training in the run folder.
         """
-        try:
-            result = self._fit(resume, until, until_pending)
-            self._journal.close()
-            return result
-        except BaseException as error:
-            if isinstance(error, LaminaError):
-                self.callbacks.on_error(self, error)
-            with contextlib.suppress(LaminaError):  # the first error is the one to be told
+        with self._locked():
+            try:
+                result = self._fit(resume, until, until_pending)
                 self._journal.close()
-            raise
-        finally:
-            if self._dropout is not None:
-                self._dropout.release()  # the model is the user's again: fresh masks in its own training loop
-            if self.device.type == "cpu":
-                return_freed_memory()
+                return result
+            except BaseException as error:
+                if isinstance(error, LaminaError):
+                    self.callbacks.on_error(self, error)
+                with contextlib.suppress(LaminaError):  # the first error is the one to be told
+                    self._journal.close()
+                raise
+            finally:
+                self.callbacks.on_close(self)
+                if self._dropout is not None:
+                    self._dropout.release()  # the model is the user's again: fresh masks in its own training loop
+                if self.device.type == "cpu":
+                    return_freed_memory()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        if self.run_dir is None:
+            yield
+            return
+        with storage_errors(self.run_dir):
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+        with run_lock(self.run_dir):
+            yield
 
     def _fit(self, resume: bool, until: int | None, until_pending: bool) -> TrainResult:
         self._begin(resume)
@@ -221,9 +252,13 @@ class Trainer:
                     continue
                 if index > self.cursor.stage:
                     self.cursor.stage, self.cursor.stage_step, self.cursor.stage_epoch = index, 0, 0
+                    self._judge.best.evaluations_since = 0  # patience is a stage's
+                    if stage.begins_from_best:
+                        self._judge.restore_best()
+                        self._begin_average()
                     self._enter(stage)
                 self._run_stage(until, until_pending)
-                if self.callbacks.stop_wanted or self._judge.patience_spent:
+                if self.callbacks.stop_wanted:
                     break
             return self._finish()
 
@@ -240,22 +275,29 @@ class Trainer:
         self.choices = self._choose(snapshot)
         if self.choices["layout"].value == "channels_last":
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._stages = list(self.task.stages(self.model))
-        self._average = WeightAverage(self.model, decay=self.config.ema_decay) if self.config.ema_decay else None
-        self._judge.begin(
-            average=self._average,
-            autocast=self.choices["precision"].value == "bf16",
-            channels_last=self.choices["layout"].value == "channels_last",
-        )
+        self._stages = self._given_stages or tuple(self.task.stages(self.model))
+        self._begin_average()
         if snapshot is not None:
-            self.cursor = Cursor(**snapshot.document["cursor"])
-        self._enter(self._stages[self.cursor.stage])
+            self.cursor = replace(snapshot.state.cursor)
+            self._check_stage()
+        self._enter(self.stage, weights=snapshot.tensors["model"] if snapshot is not None else None)
         if snapshot is not None:
+            self._check_cursor()
             self._checkpointer.restore(self._resumable, snapshot)
-        self._journal.open(
-            offset=snapshot.document["metrics_bytes"] if snapshot is not None else 0, step=self.cursor.step
-        )
+        self._journal.open(offset=snapshot.state.metrics_bytes if snapshot is not None else 0, step=self.cursor.step)
         self.callbacks.on_fit_begin(self)
+
+    def _begin_average(self) -> None:
+        self._average = WeightAverage(self.model, decay=self.config.ema_decay) if self.config.ema_decay else None
+        self._judge.begin(average=self._average, autocast=self._autocast, channels_last=self._channels_last)
+
+    @property
+    def _autocast(self) -> bool:
+        return self.choices["precision"].value == "bf16"
+
+    @property
+    def _channels_last(self) -> bool:
+        return self.choices["layout"].value == "channels_last"
 
     def _check(self) -> None:
         train = self.data.splits.get("train")
@@ -274,9 +316,27 @@ class Trainer:
             with storage_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
 
+    def _check_stage(self) -> None:
+        if self.cursor.stage >= len(self._stages):
+            raise self._elsewhere(f"in stage {self.cursor.stage}, from 0; there are {len(self._stages)}")
+
+    def _check_cursor(self) -> None:
+        """A checkpoint may have been made with other batches than the recipe says now."""
+        cursor, steps = self.cursor, self._steps_per_epoch
+        if cursor.batch > steps or (cursor.batch == steps and not cursor.pending):
+            raise self._elsewhere(f"behind step {cursor.batch} of an epoch that has {steps}")
+
+    def _elsewhere(self, place: str) -> CheckpointError:
+        return CheckpointError(
+            f"The checkpoint of step {self.cursor.step} stands {place}.",
+            where=str(self._checkpointer.folder),
+            accepts="the data, the stages and the batch size that the run was started with",
+            mend="undo the change of recipe.yaml, or begin a new run with it",
+        )
+
     def _choose(self, snapshot: Snapshot | None) -> dict[str, Choice]:
         if snapshot is not None:
-            return {name: Choice(**row) for name, row in snapshot.document["choices"].items()}
+            return dict(snapshot.state.choices)
         if self._kept_choices is not None:
             return dict(self._kept_choices)
         return {
@@ -284,18 +344,22 @@ class Trainer:
             "layout": choose_layout(self.config.layout, model=self.model, device=self.device),
         }
 
-    def _enter(self, stage: Stage) -> None:
-        """Make what the stage needs: trainable part, feed, optimizers, schedule, executors."""
+    def _enter(self, stage: Stage, *, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Make what the stage needs: trainable part, features, feed, optimizers, schedule, executors.
+
+        Args:
+            weights: Of a checkpoint; features must be computed with them.
+        """
         if stage.prepare is not None:
             stage.prepare(self.model)
-        for name, parameter in self.model.named_parameters():
-            if stage.trainable is not None:
-                parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in stage.trainable))
-            else:
-                parameter.requires_grad_(self._trainable.get(name, parameter.requires_grad))
-        self._updates = list(self.task.updates(self.model))
+        if weights is not None:
+            give_weights(self.model, dict(weights), where=str(self._checkpointer.folder))
+        freeze(self.model, stage, initially=self._trainable)
+        view = self._view_of(stage)
+        self._judge.look_at(view)
+        self._updates = list(self.task.updates(view.network))
         batches_per_step = max(update.repeats for update in self._updates)
-        train = self.data.splits["train"]
+        train = view.splits["train"]
         self._feed = self.task.feed(
             train,
             batch_size=self.config.batch_size,
@@ -319,13 +383,21 @@ class Trainer:
         self._optimizer_values: dict[str, dict[str, Any]] = {}
         for update in self._updates:
             if isinstance(update, GradientUpdate):
-                values = {**self.optimizer_values, **stage.optimizer, **(update.optimizer or {})}
+                values = {**stage_optimizer(self.optimizer_values, stage), **(update.optimizer or {})}
+                named = update.named_parameters()
+                if stage.layer_decay < 1.0:
+                    lr = parse_optimizer(values)[1].lr
+                    rates = layer_rates(update.module, [name for name, _ in named], lr=lr, decay=stage.layer_decay)
+                    values["lr_by_name"] = {**values.get("lr_by_name", {}), **rates}
                 self._optimizer_values[update.name] = values
-                optimizers[update.name] = create_optimizer(values, update.named_parameters())
+                optimizers[update.name] = create_optimizer(values, named)
                 for group in optimizers[update.name].param_groups:
                     group.setdefault("initial_lr", group["lr"])
+        schedule = dict(stage.schedule or self.schedule_values)
+        if stage.warmup is not None:
+            schedule["warmup_fraction"] = stage.warmup
         self._schedule: Schedule = create_schedule(
-            self.schedule_values,
+            schedule,
             total_steps=self._stage_steps,
             steps_per_epoch=self._steps_per_epoch,
             mode="max" if self._judge.mode == "max" else "min",
@@ -337,14 +409,14 @@ class Trainer:
             optimizers=optimizers,
             feed=self._feed,
             prepare=Prepare(
-                preprocessing=self.preprocessing,
-                augmentation=self.augmentation,
+                preprocessing=view.preprocessing,
+                augmentation=self.augmentation if stage.augment else None,
                 seed=self.seed,
-                channels_last=self.choices["layout"].value == "channels_last",
+                channels_last=self._channels_last and view.network is self.model,
             ),
             seed=self.seed,
             device=self.device,
-            autocast=self.choices["precision"].value == "bf16",
+            autocast=self._autocast,
             accumulation=self.config.accumulation,
             clip_norm=self.config.clip_norm,
             clip_value=self.config.clip_value,
@@ -355,11 +427,46 @@ class Trainer:
             batches_per_step=batches_per_step,
         )
         self._eager = EagerExecutor(self._tools, should_stop=lambda: self._interruption.wanted)
-        if "executor" not in self.choices:
-            self.choices["executor"] = choose_executor(
-                self.config, self._tools, optimizer=self._optimizer_values, num_steps=self._stage_steps
+        key = self._choice_key("executor")
+        if key not in self.choices:
+            self.choices[key] = (
+                Choice("eager", "the stage freezes some of the network")
+                if stage.trainable is not None
+                else choose_executor(
+                    self.config, self._tools, optimizer=self._optimizer_values, num_steps=self._stage_steps
+                )
             )
-        self._compiled = self._compile() if self.choices["executor"].value == "compiled" else None
+        self._compiled = self._compile() if self.choices[key].value == "compiled" else None
+
+    def _choice_key(self, name: str) -> str:
+        """The first stage's choices are the run's; each later stage has its own."""
+        return name if self.cursor.stage == 0 else f"{name}/{self.stage.name}"
+
+    def _view_of(self, stage: Stage) -> View:
+        """The network and its rows, or its head and their features where these can be computed once."""
+        whole = View(self.model, self.data.splits, self.preprocessing)
+        if stage.trainable is None:
+            return whole
+        key = self._choice_key("features")
+        if key not in self.choices:
+            self.choices[key] = choose_features(
+                self.model,
+                self.task,
+                stage,
+                self.preprocessing,
+                augmented=self.augmentation is not None,
+                num_rows=sum(columns.num_rows for columns in self.data.splits.values()),
+            )
+        if self.choices[key].value != "once":
+            return whole
+        return view_on_features(
+            self._features,
+            self.model,
+            self.data.splits,
+            self.preprocessing,
+            autocast=self._autocast,
+            channels_last=self._channels_last,
+        )
 
     def _compile(self) -> CompiledExecutor:
         try:
@@ -398,12 +505,19 @@ class Trainer:
     def _interrupt(self) -> None:
         self._checkpoint()
         self.callbacks.on_interrupt(self)
+        what = f"Training was interrupted at step {self.cursor.step}"
+        if self.run_dir is None:
+            raise InterruptedRunError(
+                f"{what}; nothing of it was kept.",
+                where="training",
+                accepts="a training that is let run to its end",
+                mend="begin again; a training with a run folder (run=…) can be resumed",
+            )
         raise InterruptedRunError(
-            f"Training was interrupted at step {self.cursor.step}"
-            + ("; a checkpoint was written." if self.run_dir else "."),
-            where=str(self.run_dir or "training"),
+            f"{what}; a checkpoint was written.",
+            where=str(self.run_dir),
             accepts="to be continued",
-            mend=f"lamina train --resume {self.run_dir}" if self.run_dir else "give a run folder to be able to resume",
+            mend=f"lamina train --resume {self.run_dir}",
         )
 
     def _segment_length(self, until: int | None) -> int:
@@ -513,13 +627,8 @@ class Trainer:
             self._checkpoint()
 
     def _train_mode(self) -> None:
-        """Training mode, except that batch norms whose weights are all frozen keep their statistics frozen too."""
-        self.model.train()
-        for module in self.model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                weights = list(module.parameters())
-                if weights and not any(p.requires_grad for p in weights):
-                    module.eval()
+        """Training mode for what learns in this stage."""
+        set_modes(self.model, self.stage)
 
     def _checkpoint(self) -> None:
         path = self._checkpointer.write(self._resumable)

@@ -63,9 +63,9 @@ def verify_resume(run_dir: Path, make_trainer: Callable[[Path], Trainer]) -> Rep
         trainer = make_trainer(replayed)
         if start is None:
             # The rules of auto may have been overruled on the command line; the replay keeps what the run did.
-            trainer.keep_choices(expected.document["choices"])
+            trainer.keep_choices(expected.state.choices)
         with contextlib.suppress(InterruptedRunError):
-            pending = bool(expected.document["cursor"]["pending"])
+            pending = expected.state.cursor.pending
             trainer.fit(resume=True, until=step_of(goal), until_pending=pending)
         other = replayed / "checkpoints" / goal.name
         names = sorted(path.name for path in goal.iterdir())
