@@ -14,7 +14,7 @@ from torch import nn
 
 from lamina.core.config import unknown_key
 from lamina.core.devices import use_threads
-from lamina.core.errors import BundleError, ConfigError, DtypeError
+from lamina.core.errors import BundleError, ConfigError, DtypeError, LaminaError
 from lamina.core.run import RunFolder
 from lamina.data.columns import Data
 from lamina.data.config import DataConfig
@@ -35,6 +35,8 @@ _SECTIONS: Final = tuple(
 )
 # What a module that is not registered is resolved as; only its name and options are replaced afterwards.
 _STAND_IN: Final = "linear"
+# Task -> how its arrays are read.
+_POSITIONS: Final = {"time-series-classification": "signal", "volume-classification": "volume"}
 
 
 @dataclass
@@ -118,6 +120,9 @@ def fit(
             raise unknown_key(key, _SECTIONS, where=f"lamina.fit, argument `{key}`")
     section = dict(sections.get("data") or {})
     section.setdefault("test_fraction", 0.2)
+    named = task.get("name") if isinstance(task, Mapping) else task
+    if named in _POSITIONS:  # arrays of three or four dimensions are images where nobody says otherwise
+        section.setdefault("reader", _POSITIONS[named])
     if isinstance(data, str | PathLike):
         section.setdefault("path", str(data))
     found = load_data(data, config=DataConfig.from_values(section, where="data"))
@@ -136,10 +141,24 @@ def fit(
         if run is not None:
             plain = recipe.values()
             folder = RunFolder.create(run, name=recipe.name, values=plain, origins=resolved.origins)
-            folder.write_environment({**base_environment(plain), **machine_facts(job)})
         watchers = [*([LiveProgress()] if progress else []), *callbacks]
-        result = job.trainer(folder.path if folder is not None else None, callbacks=watchers).fit()
+        with _kept_if_used(folder):
+            if folder is not None:
+                folder.write_environment({**base_environment(plain), **machine_facts(job)})
+            result = job.trainer(folder.path if folder is not None else None, callbacks=watchers).fit()
     return Run(dict(result.metrics), result, recipe.values(), folder.path if folder is not None else None)
+
+
+@contextlib.contextmanager
+def _kept_if_used(folder: RunFolder | None) -> Iterator[None]:
+    """What is refused before anything was learned leaves no run folder; what failed or was interrupted does."""
+    try:
+        yield
+    except Exception as error:
+        refused = not isinstance(error, LaminaError) or error.exit_status == 2
+        if folder is not None and refused and folder.is_unused:
+            folder.take_back()
+        raise
 
 
 @contextlib.contextmanager
@@ -185,6 +204,10 @@ def _task_of(data: Data) -> str:
     columns = data.spec.columns
     if "image" in columns:
         return "image-classification"
+    if "signal" in columns:
+        return "time-series-classification"
+    if "volume" in columns:
+        return "volume-classification"
     return "tabular-regression" if "target" in columns else "tabular-classification"
 
 

@@ -1,5 +1,6 @@
 """`lamina.fit` and building from values."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,22 @@ import torch
 from torch import nn
 
 import lamina
-from lamina.core.errors import BundleError, ConfigError, DataError, DtypeError, RunError, ShapeError, WeightsError
+from lamina.core.errors import (
+    BundleError,
+    ConfigError,
+    DataError,
+    DtypeError,
+    InterruptedRunError,
+    LaminaError,
+    RunError,
+    ShapeError,
+    WeightsError,
+)
 from lamina.core.run import RunFolder
 from lamina.recipes.build import build, read_data, saved_split
 from lamina.recipes.recipe import resolve
+from lamina.train.callbacks import Callback
+from lamina.train.trainer import Trainer
 
 FAST = {"training": {"batch_size": 256}}
 
@@ -132,3 +145,39 @@ def test_weights_from_elsewhere(tmp_path: Path) -> None:
     other = resolve("iris-mlp", weights=str(tmp_path / "b"), assignments=["model.hidden_sizes=[8]"]).recipe()
     with pytest.raises(WeightsError, match="shapes differ"):
         build(other, read_data(other))
+
+
+class Wrong(nn.Module):
+    """Gives one number too few."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+        self.error = error
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.error is not None and self.training:
+            raise self.error
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("error", [None, TypeError("of the user's own")])
+def test_a_refused_fit_leaves_no_folder(tmp_path: Path, error: Exception | None) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in ("new", "mine"):
+        with pytest.raises((LaminaError, TypeError)):
+            lamina.fit(Wrong(error), "iris", epochs=1, run=tmp_path / name)
+    assert not (tmp_path / "new").exists()
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_an_interrupted_fit_without_a_folder_speaks_of_no_checkpoint() -> None:
+    class Stop(Callback):
+        def on_steps(self, trainer: Trainer, num_steps: int, losses: object) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(InterruptedRunError) as caught:
+        lamina.fit("linear", "iris", epochs=2, callbacks=[Stop()])
+    assert "checkpoint" not in str(caught.value)
+    assert "nothing of it was kept" in caught.value.what
+    assert "run=" in caught.value.mend
