@@ -180,7 +180,19 @@ CASES: Final[Cases] = {
     "recipe and data": {
         "a network for images on a table": (
             lambda g: ["train", "mnist-lenet5", "--data", "iris"],
-            "A table has no channels | preprocess, step 'standardise' | leave `per` out, or put the step before",
+            "The recipe mnist-lenet5 learns from images; iris holds a table | data.path | lamina train iris-mlp --data iris, say",
+        ),
+        "a network for a table on images": (
+            lambda g: ["train", "tabular-mlp", "--data", "digits"],
+            "The recipe tabular-mlp learns from a table; digits holds images | data.path | lamina train digits --data digits, say",
+        ),
+        "a data file as a recipe": (
+            lambda g: ["train", g.write("a.csv", pixel_csv()), "seed=3"],
+            "a.csv is a data file, not a recipe | command line, RECIPE | lamina train --data a.csv seed=3",
+        ),
+        "a key without its section": (
+            lambda g: ["train", "digits", "epochs=3"],
+            "There is no key 'epochs' | command line, 'epochs=3' | did you mean training.epochs=3?",
         ),
         "images too small for the network": (
             lambda g: ["train", "mnist-lenet5", "--data", g.write("a.csv", pixel_csv())],

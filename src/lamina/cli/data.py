@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "say what is in a file, folder or dataset: classes, statistics, faults, duplicates, leaks"
 _SHOWN = 10
+_COLUMNS = 40
 EXAMPLES = ("lamina data digits", "lamina data train.csv", "lamina data photos.zip data.label=kind --json")
 
 
@@ -99,6 +100,7 @@ def _show(document: Mapping[str, Any], output: Output) -> None:
     output.text("\ncolumns")
     for name, found in document["statistics"].items():
         output.text(f"  {name}: {_statistics(found)}")
+        _fields(found.get("fields") or (), output)
     duplicates = document["duplicates"]
     counted = [f"{duplicates[kind]['rows']:,} {kind}" for kind in ("exact", "near") if duplicates.get(kind)]
     output.text(f"\nduplicates: {', '.join(counted) or 'none'}")
@@ -116,12 +118,30 @@ def _statistics(found: Mapping[str, Any]) -> str:
     shape = "x".join(map(str, found["shape"])) or "one value"
     fields = found.get("fields")
     if fields:
-        names = ", ".join(str(field["name"]) for field in fields[:8])
         missing = sum(field.get("missing", 0) for field in fields)
-        more = f" … ({len(fields)} in all)" if len(fields) > 8 else ""
-        return f"{names}{more}" + (f"; {missing:,} values missing" if missing else "")
+        count = f"{len(fields)} column{'s' if len(fields) > 1 else ''}"
+        return f"{found['dtype']}, {count}" + (f"; {missing:,} values missing" if missing else "")
     facts = [f"{key} {found[key]}" for key in ("min", "max", "mean", "std", "num_values") if found.get(key) is not None]
     return f"{found['dtype']}, {shape} per row" + (f"; {', '.join(facts)}" if facts else "")
+
+
+def _fields(fields: Sequence[Mapping[str, Any]], output: Output) -> None:
+    """A line per column of a table: the range of numbers, the commonest of categories."""
+    numbers = [field for field in fields if "mean" in field]
+    if numbers:
+        keys = ("min", "max", "mean", "std", "missing")
+        rows = [[f"{field['name']}", *(field.get(key) for key in keys)] for field in numbers[:_COLUMNS]]
+        output.table(rows, header=["", *keys], indent="    ")
+    for field in [field for field in fields if "counts" in field][:_COLUMNS]:
+        common = list(field["counts"].items())[:5]
+        shown = ", ".join(f"{value} ({count:,})" for value, count in common)
+        more = " …" if field["num_values"] > len(common) else ""
+        missing = f"; {field['missing']:,} missing" if field.get("missing") else ""
+        output.text(f"    {field['name']}: {field['num_values']} values: {shown}{more}{missing}")
+    for kind in ("mean", "counts"):
+        left = sum(kind in field for field in fields) - _COLUMNS
+        if left > 0:
+            output.text(f"    … and {left} more; --json lists them")
 
 
 def _sentence(item: Any) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import shutil
 from typing import TYPE_CHECKING, Any
 
+from lamina.cli.meant import refuse_bare_keys, refuse_data_as_recipe
 from lamina.cli.output import Output
 from lamina.cli.parser import Parser
 from lamina.core.errors import LaminaError, UsageError
@@ -34,7 +34,11 @@ def add_arguments(parser: Parser) -> None:
         help="the name of a recipe or a YAML file, then values: seed=3 training.epochs=5 optimizer.lr=0.01 model.dropout=0.2",
     )
     parser.add_argument("--data", metavar="PATH", help="file, folder or archive, or the name of an embedded dataset")
-    parser.add_argument("--weights", metavar="W", help="start from these weights: a bundle, run or safetensors file")
+    parser.add_argument(
+        "--weights",
+        metavar="W",
+        help="start from these weights: a bundle, run, file, TABLE:FILE, timm/NAME or hf:OWNER/NAME",
+    )
     parser.add_argument("--run", metavar="DIR", help="where the run goes; by default runs/RECIPE-NUMBER")
     parser.add_argument("--resume", metavar="DIR", help="continue an interrupted run; needs nothing else")
 
@@ -57,7 +61,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
         raise KeyboardInterrupt(f"`{from_here}` starts it again.") from None
     except LaminaError as error:
         if error.exit_status == 2 and not resume:
-            _remove_unused(folder)
+            folder.take_back()
         raise
     return _tell(folder, output)
 
@@ -89,6 +93,9 @@ def _create(options: argparse.Namespace, output: Output) -> RunFolder:
     from lamina.recipes.recipe import check_data_path, check_partial, check_weights_path, command_line_values, resolve
 
     recipe, assignments = split_words(options.words)
+    if recipe is not None and options.data is None:
+        refuse_data_as_recipe(recipe, rest=assignments)
+    refuse_bare_keys(assignments)
     command = ["lamina", *options.argv]
     if recipe is None:
         if options.data is None and not any(word.startswith("data.path=") for word in assignments):
@@ -167,16 +174,16 @@ def _tell(folder: RunFolder, output: Output) -> int:
     splits = list(dict.fromkeys(key.partition("/")[0] for key in metrics))
     shown = [name for name in table_names if any(metrics.get(f"{split}/{name}") is not None for split in splits)]
     output.table([[name, *(metrics.get(f"{s}/{name}") for s in splits)] for name in shown], header=["", *splits])
+    crossed = document.get("cross_validation", {})
+    for name, found in crossed.get("metrics", {}).items():
+        if name in ("accuracy", "cross_entropy"):
+            output.text(
+                f"cross-validation, {crossed['folds']} folds, {crossed['what']}: {name} {found['mean']:.4f} ± {found['std']:.4f}"
+            )
     output.text(f"\nrun     {folder.path}")
     output.text(f"bundle  {folder.bundle_folder}" if folder.bundle_folder.is_dir() else "")
     output.note(f"`lamina report {shlex.quote(str(folder.path))}` makes a page of it.")
     return 0
-
-
-def _remove_unused(folder: RunFolder) -> None:
-    """Take back the folder of a run that was refused before its first step, so that the name is free again."""
-    if not folder.checkpoints() and not folder.metrics_file.exists():
-        shutil.rmtree(folder.path, ignore_errors=True)
 
 
 def split_words(words: list[str]) -> tuple[str | None, list[str]]:
