@@ -7,28 +7,48 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from lamina.train.native.toolchain import find_compiler
 
 DRIVER = Path(__file__).with_name("crash_driver.py")
 
 
-def test_killed_at_twenty_moments_resumes_bit_for_bit(tmp_path):
+def killed(tmp_path: Path, *words: str) -> list[dict[str, Any]]:
+    """The driver's trials, each of them a death and an exact resume."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, str(DRIVER), str(tmp_path)], capture_output=True, text=True, env=environment, timeout=500
+        [sys.executable, str(DRIVER), str(tmp_path), *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(rows) == 20
+    rows: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
     for row in rows:
         assert row["status"] == 0, (row, done.stderr)
         assert row["equal"], row
         assert not row["torn"], row
         assert not row["leftovers"], row
+    return rows
+
+
+def test_killed_at_twenty_moments_resumes_bit_for_bit(tmp_path):
+    rows = killed(tmp_path)
+    assert len(rows) == 20
     assert any(row["resumed_from"] == 0 for row in rows), "no death before the first checkpoint"
     assert sum(row["resumed_from"] > 0 for row in rows) >= 4, "hardly a resume continued from a checkpoint"
     assert sum(row["kind"] == "write" for row in rows) == 6
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="there is no C++ compiler")
+def test_killed_compiled_runs_resume_bit_for_bit(tmp_path):
+    rows = killed(tmp_path, "compiled")
+    assert len(rows) == 9
+    assert sum(row["kind"] == "write" and row["resumed_from"] > 0 for row in rows) >= 3
 
 
 @pytest.fixture
