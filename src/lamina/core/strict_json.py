@@ -26,6 +26,7 @@ def parse_json(
     mend: str,
     max_bytes: int,
     max_depth: int = MAX_DEPTH,
+    finite_only: bool = True,
     error: type[LaminaError] = BundleError,
 ) -> dict[str, Any]:
     """Parse a JSON object.
@@ -36,6 +37,7 @@ def parse_json(
         mend: What the user should do about a fault.
         max_bytes: Refuse longer texts before parsing.
         max_depth: Refuse deeper nesting of objects and arrays before parsing.
+        finite_only: False takes NaN and infinities, as Python writes them, for numbers.
         error: Class of the errors.
 
     Raises:
@@ -47,7 +49,7 @@ def parse_json(
         return error(
             what,
             where=where,
-            accepts=f"a JSON object in UTF-8 of at most {max_bytes} bytes and {max_depth} levels, finite numbers only",
+            accepts=f"a JSON object in UTF-8 of at most {max_bytes} bytes and {max_depth} levels{', finite numbers only' if finite_only else ''}",
             mend=mend,
         )
 
@@ -59,6 +61,8 @@ def parse_json(
         return found
 
     def constant(text: str) -> float:
+        if not finite_only:
+            return float(text)
         raise fault(f"It holds the number {text}.")
 
     def finite(text: str) -> float:
