@@ -105,7 +105,8 @@ def _subject(options: argparse.Namespace, values: dict[str, Any], *, reads: str)
     if colon and kind in ("model", "recipe"):
         describe(kind, name, where="command line of lamina inspect")
         return _of_model(name, options, values) if kind == "model" else _of_recipe(name, options, values, reads=reads)
-    if word in names("model"):
+    # A view of a training means the recipe where a model has the same name.
+    if word in names("model") and not (reads == "training" and word in names("recipe")):
         return _of_model(word, options, values)
     if word in names("recipe") or Path(word).suffix in (".yaml", ".yml"):
         return _of_recipe(word, options, values, reads=reads)

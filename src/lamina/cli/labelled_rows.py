@@ -47,6 +47,6 @@ def labelled_rows(
     else:
         data = load_like(path, spec=bundle.spec, config=config)
     chosen, columns = choose_rows(data, split)
-    roles = ("image", "number", "category", "label", "target")
+    roles = ("image", "series", "volume", "number", "category", "label", "target")
     needed = [name for name, column in bundle.spec.columns.items() if column.role in roles]
     return align_columns(columns, found=data.spec, wanted=bundle.spec, needed=needed), chosen

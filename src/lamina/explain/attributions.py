@@ -141,7 +141,7 @@ def occlusion(
         inputs: Float tensor (B, C, *positions), or (B, F).
         target, read: As of `gradient`.
         window: Side of the window along every axis; default: a sixth of the longest axis.
-        stride: Distance between windows; default: half the window. The last window ends at the border.
+        stride: Distance between windows; default: half the window, in volumes the whole. The last one ends at the border.
         value: What covers: broadcastable to `inputs`.
 
     Returns:
@@ -155,7 +155,7 @@ def occlusion(
     """
     sizes = tuple(inputs.shape[2:]) if inputs.ndim > 2 else tuple(inputs.shape[1:])
     window = window or max(1, -(-max(sizes) // 6))
-    stride = stride or max(1, window // 2)
+    stride = stride or (window if len(sizes) > 2 else max(1, window // 2))
     cover = torch.as_tensor(value, dtype=inputs.dtype, device=inputs.device).expand_as(inputs)
     total = inputs.new_zeros((len(inputs), 1, *sizes) if inputs.ndim > 2 else inputs.shape)
     count = torch.zeros_like(total)

@@ -158,7 +158,7 @@ def show_map(axes: Axes, values: Floats, *, scale: float, signed: bool, alpha: f
         vmin=-scale if signed else 0.0,
         vmax=scale,
         interpolation="nearest",
-        aspect="auto" if picture.shape[0] == 1 else "equal",
+        aspect="auto" if picture.shape[0] == 1 < picture.shape[1] else "equal",
         alpha=alpha,
     )
 

@@ -18,7 +18,7 @@ from lamina.core.config import Config, Field
 from lamina.core.errors import UsageError, nearest
 from lamina.core.registry import register
 from lamina.explain.activations import Activation, record
-from lamina.explain.drawing import draw, largest, shorten, show_image, show_map
+from lamina.explain.drawing import bare, draw, largest, shorten, show_image, show_map
 from lamina.explain.explained import image_inputs, output_names
 from lamina.explain.saliency import pictures_of
 from lamina.explain.views import Subject, ViewResult, refusal
@@ -154,39 +154,43 @@ def _draw(
     columns = max(widest, 6)
 
     def paint(figure: Figure) -> None:
-        grid = figure.add_gridspec(len(layers) + 1, columns)
-        first = figure.add_subplot(grid[0, :2])
-        show_image(first, picture)
-        first.set_title(f"input: {name}", loc="left")
-        for place, (layer, value) in enumerate(zip(layers, values, strict=True), start=1):
+        # A part per layer: titles that are wider than a map must not widen the maps' columns.
+        parts = list(np.asarray(figure.subfigures(len(layers) + 1, 1)).flat)
+        parts[0].suptitle(f"input: {name}", x=0.01, ha="left", fontsize=8)
+        show_image(parts[0].add_subplot(1, 1 if picture.ndim == 2 else 4, 1), picture)
+        for part, layer, value in zip(parts[1:], layers, values, strict=True):
             shape = "×".join(map(str, layer["shape"]))
             span = f"{layer['min']:.2g} to {layer['max']:.2g}"
+            title = f"{layer['name']} ({layer['type']}): {shape}"
             if value.ndim == 1:
-                axes = figure.add_subplot(grid[place, :])
+                part.suptitle(f"{title} units, {span}", x=0.01, ha="left", fontsize=8)
+                axes = part.subplots()
                 axes.bar(np.arange(len(value)), value, width=1.0 if len(value) > 40 else 0.8, color="#0072B2")
                 axes.margins(x=0.01)
                 named = list(layer.get("units", ()))
                 if named and len(named) <= 20:
-                    axes.set_xticks(np.arange(len(named)), [shorten(name, 10) for name in named])
+                    axes.set_xticks(np.arange(len(named)), [shorten(unit, 10) for unit in named])
                 else:
                     axes.locator_params(axis="x", integer=True, nbins=12)
-                axes.set_title(f"{layer['name']} ({layer['type']}): {shape} units, {span}", loc="left")
                 continue
             scale, signed = largest(value), bool(value.min() < 0)
-            for number, one in enumerate(value[: config.most]):
-                axes = figure.add_subplot(grid[place, number])
-                show_map(axes, one, scale=scale, signed=signed)
-                if number == 0:
-                    more = f", the first {config.most} shown" if len(value) > config.most else ""
-                    sign = "blue − white 0 red +" if signed else "dark 0, bright high"
-                    axes.set_title(f"{layer['name']} ({layer['type']}): {shape}, {span}{more}; {sign}", loc="left")
+            more = f", the first {config.most} shown" if len(value) > config.most else ""
+            sign = "blue − white 0 red +" if signed else "dark 0, bright high"
+            part.suptitle(f"{title}, {span}{more}; {sign}", x=0.01, ha="left", fontsize=8)
+            for place, axes in enumerate(part.subplots(1, columns, squeeze=False)[0]):
+                if place < min(len(value), config.most):
+                    show_map(axes, value[place], scale=scale, signed=signed)
+                else:
+                    bare(axes)
 
+    middle = " Of volumes the middle slice is drawn." if picture.ndim == 4 else ""
     return draw(
         paint,
         width=max(0.72 * columns, 6.0),
         height=1.02 * (len(layers) + 1),
         title=f"{subject.title}: what its layers give",
-        note="One scale per layer. A bright map says that its pattern was found there, not what the network concludes from it.",
+        note="One scale per layer. A bright map says that its pattern was found there, not what follows from it."
+        + middle,
     )
 
 

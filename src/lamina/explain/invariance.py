@@ -148,7 +148,7 @@ def _draw(subject: Subject, pipeline: Pipeline, image: torch.Tensor, document: d
             axes.set_ylabel("share of rows")
             axes.grid(alpha=0.3)
             if kind == first:
-                axes.legend(frameon=True, loc="upper left", borderaxespad=0.1)
+                axes.legend(frameon=True, loc="lower center", borderaxespad=0.1)
 
     split = f" of the split {document['split']}" if document["split"] else ""
     return draw(

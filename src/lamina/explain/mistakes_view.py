@@ -93,7 +93,8 @@ def mistakes_view(subject: Subject, config: MistakesConfig) -> ViewResult:
         if in_sample
         else "a label in doubt is one to look at again: the model may be wrong where the label is right",
     }
-    figure = _draw(subject, columns, document) if "image" in columns else None
+    shown = next((name for name in ("image", "signal", "volume") if name in columns), None)
+    figure = _draw(subject, columns, shown, document) if shown is not None else None
     arrays: dict[str, NDArray[Any]] = {
         "row": rows.numpy(),
         "label": judged.labels.numpy(),
@@ -128,11 +129,11 @@ def _describe(judged: Judged, columns: Columns, place: int) -> dict[str, Any]:
     }
 
 
-def _draw(subject: Subject, columns: Columns, document: dict[str, Any]) -> bytes | None:
+def _draw(subject: Subject, columns: Columns, column: str, document: dict[str, Any]) -> bytes | None:
     groups = [(kind, document[kind]) for kind in _GROUPS if document[kind]]
     if not groups:
         return None
-    spec = subject.preprocessing.input_spec.column("image") if subject.preprocessing is not None else None
+    spec = subject.preprocessing.input_spec.columns.get(column) if subject.preprocessing is not None else None
     heights = [math.ceil(len(items) / _COLUMNS) for _, items in groups]
 
     def paint(figure: Figure) -> None:
@@ -140,7 +141,7 @@ def _draw(subject: Subject, columns: Columns, document: dict[str, Any]) -> bytes
         for part, (kind, items), lines in zip(parts.flat, groups, heights, strict=True):
             part.suptitle(_GROUPS[kind], fontsize=9, x=0.01, ha="left", weight="bold")
             grid = part.subplots(lines, _COLUMNS, squeeze=False)
-            pixels = columns.batch(torch.tensor([item["row"] for item in items]))["image"]
+            pixels = columns.batch(torch.tensor([item["row"] for item in items]))[column]
             for place, axes in enumerate(grid.flat):
                 bare(axes)
                 if place < len(items):

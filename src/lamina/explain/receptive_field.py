@@ -235,6 +235,8 @@ def _draw(
                 alpha=None if picture is None or flat else np.clip(strength * 1.5, 0.0, 0.85),
                 aspect="auto" if flat else "equal",
             )
+            if picture is not None and picture.ndim == 2:
+                axes.plot(np.arange(strength.shape[1]), 0.45 - 0.9 * picture.mean(0), color="white", linewidth=0.7)
             (top, bottom), (left, right) = ([0, 1], layer["box"][0]) if flat else layer["box"][-2:]
             height, width = strength.shape
             top, left = max(top, 0), max(left, 0)

@@ -66,7 +66,7 @@ class SaliencyConfig(Config):
         None, description="Occlusion: side of the window; a sixth of the longest side by default.", ge=1
     )
     stride: int | None = Field(
-        None, description="Occlusion: distance between windows; half the window by default.", ge=1
+        None, description="Occlusion: distance between windows; half the window by default, in volumes the whole.", ge=1
     )
     layer: str | None = Field(
         None, description="Grad-CAM: the layer whose maps are weighted; by default the last convolution."
@@ -258,10 +258,11 @@ def _draw(
 
     side = 1.5
     ratio = as_picture(pictures[0]).shape[1] / as_picture(pictures[0]).shape[2]
-    high = min(max(ratio, 0.4), 2.5) * side
+    high = min(max(ratio, 0.8), 2.5) * side
     note = (
         "Gradient and SmoothGrad: largest magnitude over the channels. Red raises, blue lowers the output; each column "
         "has one scale. It shows what this network's output is sensitive to, not causes in the world."
+        + (" Of volumes the middle slice is drawn." if pictures[0].ndim == 4 else "")
     )
     return draw(
         paint,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from lamina.core.errors import UsageError
 from lamina.core.registry import lookup
-from lamina.data.columns import Columns, ColumnSpec, DataSpec, column_spec
+from lamina.data.columns import Columns, ColumnSpec, DataSpec, Role, column_spec
 from lamina.data.inputs import read_inputs
 from lamina.data.preprocessing import Preprocessing
 from lamina.explain.views import Subject
@@ -22,7 +22,14 @@ from lamina.tasks.pipeline import Pipeline
 
 __all__ = ["give_inputs", "subject_of"]
 
-_MOST_INPUTS = 64
+_MOST_INPUTS: Final = 64
+# Axes of a batch -> column, its role, and the task of classifying such rows.
+_KINDS: Final[dict[int, tuple[str, Role, str]]] = {
+    2: ("number", "number", "tabular-classification"),
+    3: ("signal", "series", "time-series-classification"),
+    4: ("image", "image", "image-classification"),
+    5: ("volume", "volume", "volume-classification"),
+}
 
 
 def subject_of(
@@ -89,7 +96,7 @@ def give_inputs(subject: Subject, columns: Columns, names: Sequence[str]) -> Non
     device = next((tensor.device for tensor in subject.model.parameters()), torch.device("cpu"))
     batch = subject.preprocessing.to(device)({key: tensor.to(device) for key, tensor in raw.items()})
     subject.inputs = model_input(batch)
-    subject.raw = raw.get("image")
+    subject.raw = next((raw[column] for column in ("image", "signal", "volume") if column in raw), None)
     subject.input_names = [Path(name).name if "/" in name else name for name in names[:_MOST_INPUTS]]
 
 
@@ -118,18 +125,25 @@ def _of_module(
             accepts="int64 (B,), one label per input",
             mend="give inputs and labels of the same number of rows",
         )
-    column = "image" if inputs.ndim > 2 else "number"
+    if inputs.ndim not in _KINDS:
+        raise UsageError(
+            f"The inputs are shaped {tuple(inputs.shape)}.",
+            where="subject_of, argument `inputs`",
+            accepts="(B, F), or (B, C, …) with one to three axes of positions",
+            mend="inputs.unsqueeze(1) adds the channel of grey images",
+        )
+    column, role, task_name = _KINDS[inputs.ndim]
     known = tuple(classes) or tuple(str(number) for number in range(max(int(labels.max()) + 1, 2)))
     rows = Columns({column: inputs, "label": labels})
     spec = DataSpec(
         columns={
-            column: column_spec("image" if column == "image" else "number", inputs),
+            column: column_spec(role, inputs),
             "label": column_spec("label", labels, classes=known),
         },
         num_rows={split or "all": rows.num_rows},
     )
     preprocessing = Preprocessing.fit([{"name": "none"}], rows, spec)
-    entry = lookup("task", "image-classification" if column == "image" else "tabular-classification")
+    entry = lookup("task", task_name)
     assert entry.config is not None
     task = entry.target(entry.config(), preprocessing.spec)
     assert isinstance(task, Task)
