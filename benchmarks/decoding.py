@@ -139,7 +139,7 @@ def draft_margins(folder: Path, size: int) -> list[dict[str, Any]]:
     usual = images_module._DRAFT_MARGIN
     exact: list[np.ndarray] = []
     try:
-        for margin in (1e9, 2.0, 1.5, 1.0):
+        for margin in (1e9, 4.0, 3.0, 2.0, 1.5, 1.0):
             images_module._DRAFT_MARGIN = margin  # type: ignore[misc]
             begin = time.perf_counter()
             found = [decode_image(file, channels=3, fitting=fitting) for file in files]

@@ -251,7 +251,7 @@ CASES: Final[Cases] = {
         ),
         "images of another size": (
             lambda g: ["evaluate", str(g.images), "--data", g.write("a.csv", _digits(side=7))],
-            "image is shaped (6, 1, 7, 7) | preprocessing, column 'image' | resize or crop the images",
+            "The images are 7x7 with 1 channel; in training they were 8x8 with 1 channel | a.csv | resize the images to 8x8",
         ),
         "a table for an image model": (
             lambda g: ["evaluate", str(g.images), "--data", "iris"],

@@ -128,12 +128,22 @@ class Fitting:
         """The same for pictures that lie on their side."""
         return Fitting(self.width, self.height, self.how, self.crop_fraction, self.fill, self.interpolation)
 
-    def scaled(self, image: Image.Image) -> Image.Image:
-        """What is seen of a picture, at its new size; one that fits already is not touched."""
-        if image.size == (self.width, self.height) and self.crop_fraction == 1.0:
+    def scaled(self, image: Image.Image, *, reduced: int = 1, size: tuple[int, int] | None = None) -> Image.Image:
+        """What is seen of a picture, at its new size; one that fits already is not touched.
+
+        Args:
+            reduced: The picture was decoded at this fraction (1/2, 1/4, 1/8), its last row and column rounded up.
+            size: Then its own (width, height).
+        """
+        size = size or image.size
+        if reduced == 1 and size == (self.width, self.height) and self.crop_fraction == 1.0:
             return image
+        left, top, right, bottom = (edge / reduced for edge in self.box(*size))
         return image.resize(
-            self.inner(*image.size), _FILTERS[self.interpolation], box=self.box(*image.size), reducing_gap=_REDUCING_GAP
+            self.inner(*size),
+            _FILTERS[self.interpolation],
+            box=(left, top, min(right, image.width), min(bottom, image.height)),
+            reducing_gap=_REDUCING_GAP,
         )
 
     def padded(self, scaled: Image.Image) -> Image.Image:

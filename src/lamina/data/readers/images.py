@@ -59,8 +59,10 @@ _TURNS: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 # JPEG decodes at a half, quarter or eighth for little money. As long as this many times the wanted size remains, what comes
-# out differs by less than the JPEG's own noise (benchmarks/decoding.py measures both).
+# out changes about as much as by saving the photograph once more at quality 90 (benchmarks/decoding.py measures both).
 _DRAFT_MARGIN: Final = 2.0
+# From here on, taking the colours apart is faster in Pillow than in NumPy.
+_SPLIT_PIXELS: Final = 96 * 96
 
 
 class ImageInfo(NamedTuple):
@@ -143,24 +145,43 @@ def decode_image(file: SourceFile, *, channels: int, fitting: Fitting | None = N
         DataError: As `image_info`, or the data ends early.
     """
     with _opened(file) as image:
+        size, reduced = image.size, 1
         if fitting is not None and _format(image) == "JPEG":
-            _scale_while_decoding(image, fitting)
-        return fit_image(image, channels=channels, fitting=fitting)
+            reduced = _scale_while_decoding(image, fitting)
+        return _fitted(image, channels=channels, fitting=fitting, reduced=reduced, size=size)
 
 
 def fit_image(image: Image.Image, *, channels: int, fitting: Fitting | None = None) -> NDArray[np.uint8]:
     """The pixels of a picture, upright, (C, H, W) uint8, fitted as `decode_image` does."""
+    return _fitted(image, channels=channels, fitting=fitting, reduced=1, size=image.size)
+
+
+def _fitted(
+    image: Image.Image, *, channels: int, fitting: Fitting | None, reduced: int, size: tuple[int, int]
+) -> NDArray[np.uint8]:
     orientation = _orientation(image)
     plain = _in_channels(image, channels)
     if fitting is not None:
         # Scaling first: there is less to turn then.
-        plain = (fitting.turned() if orientation >= 5 else fitting).scaled(plain)
+        lying = fitting.turned() if orientation >= 5 else fitting
+        plain = lying.scaled(plain, reduced=reduced, size=size)
     if orientation != 1:
         plain = plain.transpose(_TURNS[orientation])
     if fitting is not None:
         plain = fitting.padded(plain)
-    array = np.asarray(plain, dtype=np.uint8)
-    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+    return _planes(plain)
+
+
+def _planes(image: Image.Image) -> NDArray[np.uint8]:
+    """(C, H, W) of a picture."""
+    if image.mode == "L" or image.width * image.height < _SPLIT_PIXELS:
+        array = np.asarray(image, dtype=np.uint8)
+        return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+    bands = image.split()
+    planes = np.empty((len(bands), image.height, image.width), dtype=np.uint8)
+    for plane, band in zip(planes, bands, strict=True):
+        plane[:] = np.frombuffer(band.tobytes(), dtype=np.uint8).reshape(plane.shape)
+    return planes
 
 
 def _in_channels(image: Image.Image, channels: int) -> Image.Image:
@@ -168,20 +189,23 @@ def _in_channels(image: Image.Image, channels: int) -> Image.Image:
         # Sixteen bits a pixel: 65535 becomes 255.
         deep = np.asarray(image).astype(np.int64).clip(0, 65535)
         image = Image.fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8))
-    if channels == 4:
-        return image.convert("RGBA")
+    wanted = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+    if channels == 4 or (image.mode == wanted and not _is_transparent(image)):
+        return image if image.mode == wanted else image.convert(wanted)
     if _is_transparent(image):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("L" if channels == 1 else "RGB")
+    return image.convert(wanted)
 
 
-def _scale_while_decoding(image: Image.Image, fitting: Fitting) -> None:
-    """Let the JPEG decoder do the first halvings, as far as `_DRAFT_MARGIN` allows."""
+def _scale_while_decoding(image: Image.Image, fitting: Fitting) -> int:
+    """Let the JPEG decoder do the first halvings, as far as `_DRAFT_MARGIN` allows; returns 1, 2, 4 or 8."""
+    width = image.width
     scale = (fitting.turned() if _orientation(image) >= 5 else fitting).scale(*image.size) * _DRAFT_MARGIN
     if scale <= 0.5:
         image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
+    return next(fraction for fraction in (1, 2, 4, 8) if -(-width // fraction) <= image.width)
 
 
 def _format(image: Image.Image) -> str:
@@ -240,8 +264,20 @@ def _opened(file: SourceFile, *, header_only: bool = False) -> Iterator[Image.Im
 
 def _stream(file: SourceFile, *, header_only: bool) -> BinaryIO:
     """The content, seekable: for the header of a plain file the file itself, else all bytes at once."""
-    if header_only and file.path is not None and not file.problem and not file.compression:
-        return file.open()
+    if file.path is not None and file.opener is None and not file.problem and file.size <= _MAX_FILE_BYTES:
+        # What begins as an image does is not compressed; asking for that would open the file once more.
+        with contextlib.suppress(OSError):
+            stored = file.path.open("rb")
+            if header_only:
+                head = stored.read(12)
+                stored.seek(0)
+            else:
+                with stored:
+                    content = stored.read(file.size)
+                head = content[:12]
+            if looks_like_image(head):
+                return stored if header_only else io.BytesIO(content)
+            stored.close()
     return io.BytesIO(file.read(min(_MAX_FILE_BYTES, file.max_bytes)))
 
 

@@ -13,6 +13,7 @@ import re
 import stat
 import tarfile
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -212,11 +213,11 @@ class Source:
             found += [file] if unpacked is None else [replace(m, name=f"{stem}/{m.name}") for m in unpacked]
         return tuple(found)
 
-    def file(self, path: Path, name: str) -> SourceFile:
+    def file(self, path: str | Path, name: str) -> SourceFile:
         """A file on the disk as a SourceFile called `name`; one that cannot be opened says why in `problem`."""
         size, problem = 0, ""
         try:
-            facts = path.stat()
+            facts = os.stat(path)  # noqa: PTH116 - for many files, making Paths takes longer than asking the system
             size = facts.st_size
             if not stat.S_ISREG(facts.st_mode):
                 size, problem = 0, "It is no file but a pipe, socket or device."
@@ -225,7 +226,7 @@ class Source:
         except OSError as error:
             problem = f"It cannot be read: {error.strerror or error}."
         return SourceFile(
-            name=name, where=shown(str(path)), size=size, max_bytes=self.max_bytes, path=path, problem=problem
+            name=name, where=shown(str(path)), size=size, max_bytes=self.max_bytes, path=Path(path), problem=problem
         )
 
     def siblings(self) -> tuple[SourceFile, ...]:
@@ -386,58 +387,73 @@ class _Walk:
     """The files below a folder, links to folders followed once, in natural order.
 
     Attributes:
-        files: (path, relative name).
         unreadable: Folders that the system does not let us look into, each as a file that has a problem.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
         self.unreadable: list[SourceFile] = []
         self._outward: list[str] = []
         self._again: list[str] = []
-        self._base = os.path.realpath(folder)
-        found: list[tuple[Path, str]] = []
+        self._found: list[tuple[str, str]] = []
+        base = os.path.realpath(folder)
         seen: set[str] = set()
-        for root, folders, names in os.walk(folder, followlinks=True, onerror=self._refused):
-            real = os.path.realpath(root)
+        waiting, links = deque([(str(folder), "")]), deque[tuple[str, str]]()
+        # Links come last, so that where a folder can be reached in two ways, it is found in its own place.
+        while waiting or links:
+            path, prefix = (waiting or links).popleft()
+            real = os.path.realpath(path)
             if real in seen:
-                self._again.append(Path(root).relative_to(folder).as_posix())
-                folders.clear()
+                self._again.append(prefix[:-1])
                 continue
             seen.add(real)
-            above = Path(root).relative_to(folder).as_posix()
-            prefix = "" if above == "." else f"{above}/"
-            found += [(Path(root) / name, prefix + name) for name in names]
-            for name in (*folders, *names):
-                path = Path(root) / name
-                if path.is_symlink() and not os.path.realpath(path).startswith(self._base + os.sep):
-                    self._outward.append(prefix + name)
-            if len(found) > MAX_MEMBERS:
+            try:
+                with os.scandir(path) as entries:
+                    for entry in entries:
+                        is_link = entry.is_symlink()
+                        if is_link and not os.path.realpath(entry.path).startswith(base + os.sep):
+                            self._outward.append(prefix + entry.name)
+                        if _is_folder(entry):
+                            (links if is_link else waiting).append((entry.path, f"{prefix}{entry.name}/"))
+                        else:
+                            self._found.append((entry.path, prefix + entry.name))
+            except OSError as error:
+                self._refused(path, prefix[:-1], error)
+            if len(self._found) > MAX_MEMBERS:
                 raise DataError(
                     f"The folder holds more than {MAX_MEMBERS} files.",
                     where=str(folder),
                     accepts=f"at most {MAX_MEMBERS} files",
                     mend="check the path; give the folder of the data itself",
                 )
-        self.files = sorted(found, key=lambda pair: natural_key(pair[1]))
 
-    def _refused(self, error: OSError) -> None:
-        path = Path(error.filename)
-        name = path.relative_to(self.folder).as_posix()
+    @property
+    def files(self) -> list[tuple[str, str]]:
+        """(path, relative name) in natural order."""
+        return sorted(self._found, key=lambda pair: natural_key(pair[1]))
+
+    def _refused(self, path: str, name: str, error: OSError) -> None:
         if not is_hidden(name) and name != "lost+found":
             problem = f"The folder cannot be looked into: {error.strerror or error}."
             self.unreadable.append(
-                SourceFile(name=name, where=shown(str(path)), size=0, max_bytes=0, path=path, problem=problem)
+                SourceFile(name=name, where=shown(path), size=0, max_bytes=0, path=Path(path), problem=problem)
             )
 
     def notes(self) -> list[str]:
         """Sentences on links."""
         notes = []
         if self._outward:
-            notes.append(f"Links that lead out of the folder are followed: {_some(self._outward)}.")
+            notes.append(f"Links that lead out of the folder are followed: {_some(sorted(self._outward))}.")
         if self._again:
-            notes.append(f"Folders that are links to one that was read already are left out: {_some(self._again)}.")
+            again = _some(sorted(self._again))
+            notes.append(f"Folders that are links to one that was read already are left out: {again}.")
         return notes
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
 
 
 def shown(name: str) -> str:
