@@ -58,7 +58,9 @@ def run(options: argparse.Namespace, output: Output) -> int:
     from lamina.data.loading import load_data, load_like
 
     config = DataConfig.from_values({**section, **given}, where="data")
-    data = load_data(path, config=config)
+    # What arrays are, images or series or volumes, the model knows best.
+    is_position = any(name in bundle.spec.columns for name in ("signal", "volume"))
+    data = load_like(path, spec=bundle.spec, config=config) if is_position else load_data(path, config=config)
     own = _own_split(data, run_folder)
     if own is None and data.reader in ("table", "image-folder"):
         # The few rows of a table to be judged may look otherwise than those of training: its columns decide. Photographs
@@ -121,6 +123,8 @@ def _what_to_read(
         )
     from lamina.core.registry import names
 
+    if run_folder is not None and path != run_folder.section("data").get("path"):
+        section.pop("options", None)  # of the generator that the run learned from
     if path not in names("dataset") and Path(path).exists() and section.get("reader") is not None:
         # Another file may well have another format; the run's own reader was named for its own file.
         section = {key: value for key, value in section.items() if key != "reader"}

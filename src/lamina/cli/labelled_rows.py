@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lamina.cli.evaluate import choose_rows
 
@@ -35,7 +35,7 @@ def labelled_rows(
     if run is not None:
         recorded = recipe_of_run(run).data
         # Another file may well have another format; the run's own reader was named for its own file.
-        changes = {"limit": None, **({"reader": None} if path not in (None, recorded.path) else {})}
+        changes: dict[str, Any] = {"limit": None, **({"reader": None, "options": {}} if path not in (None, recorded.path) else {})}
         config = recorded.model_copy(update=changes)
         path = path or recorded.path
     if path is None:

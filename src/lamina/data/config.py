@@ -25,6 +25,9 @@ class DataConfig(Config):
     """What to read and how to divide it."""
 
     path: str | None = Field(None, description="File, folder or archive, or the name of an embedded dataset.")
+    options: dict[str, Any] = Field(
+        {}, description="Options of an embedded generator, such as noise=0.2; `lamina show NAME` lists them."
+    )
     reader: str | None = Field(None, description="Name of the reader; found from the content by default.")
     label: ColumnName | None = Field(
         None, description="Column that holds the label or target: its header, or its number from 0."

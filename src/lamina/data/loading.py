@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lamina.core import registry
-from lamina.core.errors import DataError, DtypeError
+from lamina.core.errors import ConfigError, DataError, DtypeError
 from lamina.data import readers
 from lamina.data.columns import Columns, Data, DataSpec
 from lamina.data.config import DataConfig
@@ -130,7 +130,7 @@ def load_like(source: Any, *, spec: DataSpec, config: DataConfig | None = None) 
 def _from_name_or_path(source: str | Path, config: DataConfig) -> Data:
     embedded = _embedded_names()
     if isinstance(source, str) and source in embedded:
-        data = cast("Callable[[DataConfig], Data]", registry.lookup("dataset", source).target)(config)
+        data = _embedded(source, config)
         data.source = data.source or source
         if Path(source).exists():
             data.notes.append(
@@ -140,7 +140,29 @@ def _from_name_or_path(source: str | Path, config: DataConfig) -> Data:
     path = Path(source).expanduser()
     if not path.exists():
         raise missing_path(path, also=embedded)
+    if config.options:
+        raise _no_options(config, f"{path} is read from files", "nothing, for data in files")
     return read_path(path, config)
+
+
+def _embedded(name: str, config: DataConfig) -> Data:
+    entry = registry.lookup("dataset", name)
+    make = cast("Callable[..., Data]", entry.target)
+    if not config.options:
+        return make(config)
+    if entry.config is None:
+        raise _no_options(config, f"{name} is what it is", "nothing, for a dataset that is not generated")
+    return make(config, entry.config.from_values(config.options, where="data.options"))
+
+
+def _no_options(config: DataConfig, why: str, accepts: str) -> ConfigError:
+    key = next(iter(config.options))
+    return ConfigError(
+        f"There is no option {key!r}: {why}.",
+        where=f"data.options.{key}",
+        accepts=accepts,
+        mend=f"leave data.options.{key} out; generators such as spirals and rings have options",
+    )
 
 
 def _embedded_names() -> list[str]:
