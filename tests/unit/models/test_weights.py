@@ -169,6 +169,16 @@ def test_mobilenets_names_and_layouts_are_keras() -> None:
     assert tuple(theirs["conv_preds.kernel"].shape) == (1, 1, 256, 5)
 
 
+def test_another_name_is_read_and_never_written() -> None:
+    table = get_table("keras-mobilenet")
+    kernel = torch.randn(3, 3, 2, 1)
+    state = table.rename({"conv_dw_3.kernel": kernel}).state
+    assert list(state) == ["blocks.2.depthwise.weight"]
+    assert list(table.invert(state)) == ["conv_dw_3.depthwise_kernel"]
+    both = table.rename({"conv_dw_3.kernel": kernel, "conv_dw_3.depthwise_kernel": kernel})
+    assert both.faults == ["conv_dw_3.kernel and conv_dw_3.depthwise_kernel are both blocks.2.depthwise.weight"]
+
+
 def test_transposed_kernels_give_what_keras_would() -> None:
     """A convolution written with loops over Keras's layout, beside ours after the table."""
     table = get_table("keras-mobilenet")

@@ -63,6 +63,7 @@ MOBILENET: Final = declare(
             Rule("conv1.kernel", "conv1.weight", _KERNEL),
             *_norms("conv1_bn", "bn1"),
             Rule("conv_dw_{n}.depthwise_kernel", "blocks.{n-1}.depthwise.weight", _DEPTHWISE),
+            Rule("conv_dw_{n}.kernel", "blocks.{n-1}.depthwise.weight", _DEPTHWISE, alias=True),  # as of Keras 3
             *_norms("conv_dw_{n}_bn", "blocks.{n-1}.bn1"),
             Rule("conv_pw_{n}.kernel", "blocks.{n-1}.pointwise.weight", _KERNEL),
             *_norms("conv_pw_{n}_bn", "blocks.{n-1}.bn2"),

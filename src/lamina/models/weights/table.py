@@ -89,11 +89,12 @@ class Transform:
 
 @dataclass(frozen=True)
 class Rule:
-    """`theirs` is called `ours` here; `ours` None: known and ignored."""
+    """`theirs` is called `ours` here; `ours` None: known and ignored; `alias`: another name, which is read but never written."""
 
     theirs: str
     ours: str | None
     transform: Transform | None = None
+    alias: bool = False
 
     @cached_property
     def left(self) -> Template:
@@ -215,8 +216,10 @@ class WeightTable:
                 continue
             ours = rule.right.fill(values)
             # A key that would be written otherwise is not theirs: our own `head.weight` passes no catch-all rule.
-            if ours is None or self._name(ours)[0] != theirs:
+            if ours is None or (not rule.alias and self._name(ours)[0] != theirs):
                 result.strangers.append(theirs)
+            elif ours in result.state:
+                result.faults.append(f"{result.origin[ours]} and {theirs} are both {ours}")
             elif rule.transform is not None and tensor.ndim != rule.transform.ndim:
                 shape = tuple(tensor.shape)
                 result.faults.append(
@@ -267,7 +270,7 @@ class WeightTable:
     def _name(self, ours: str) -> tuple[str | None, Transform | None]:
         """Their name of a key of ours, by the first rule that gives one and reads it again."""
         for rule in self.rules:
-            values = rule.right.match(ours) if rule.right is not None else None
+            values = rule.right.match(ours) if rule.right is not None and not rule.alias else None
             theirs = rule.left.fill(values) if values is not None else None
             if theirs is not None and self._rule(theirs)[0] is rule:
                 return theirs, rule.transform
