@@ -129,7 +129,9 @@ class Gamma(PhotometricStep):
         """One exponent per image, log-uniform."""
         assert maximum is not None
         exponent = torch.exp(symmetric(uniform[:, 0], math.log1p(self.config.amount))).view(-1, 1, 1, 1)
-        return torch.pow(images.clamp(0, maximum) / maximum, exponent) * maximum
+        shares: Tensor = images.clamp(0, maximum) / maximum
+        curved: Tensor = torch.pow(shares, exponent)
+        return curved * maximum
 
 
 # --- the fixed ones, for policies: what varies is whether they are done -----------------------------------------------

@@ -1,4 +1,5 @@
-// A bilinear warp of uint8 images: one affine map per image, float32 out.
+// A bilinear warp of uint8 images: one affine map per image, float32 out. Compiled for a number of channels and a fill,
+// LAMINA_CHANNELS and LAMINA_FILL.
 //
 // An image's channels are first packed into one 32-bit word per pixel, with a border of one pixel around: the edge's own
 // pixels, or zeros. A place then needs four words whatever the number of channels, and no test for the border: places
@@ -13,8 +14,10 @@
 namespace {
 
 constexpr int edge = 0, reflect = 1, zero = 2;
+// With both known, the loop over a row's places is free of branches and becomes vector code.
+constexpr int channels = LAMINA_CHANNELS, fill = LAMINA_FILL;
+static_assert(channels >= 1 && channels <= 4 && fill >= edge && fill <= zero, "what warp.py compiles");
 
-template <int channels, int fill>
 void pack(const uint8_t* image, uint32_t* words, int64_t height, int64_t width) {
     const int64_t pitch = width + 2, plane = height * width;
     for (int64_t y = 0; y < height; ++y) {
@@ -46,7 +49,6 @@ inline float mirrored(float place, float size) {
 
 inline float held(float place, float low, float high) { return place < low ? low : place > high ? high : place; }
 
-template <int channels, int fill>
 void sample(const uint32_t* words, float* __restrict out, const float* map, int64_t height, int64_t width,
             int32_t* __restrict index, float* __restrict right, float* __restrict below) {
     const int64_t pitch = width + 2, plane = height * width;
@@ -127,38 +129,26 @@ void sample(const uint32_t* words, float* __restrict out, const float* map, int6
     }
 }
 
-template <int channels, int fill>
 void warp(const uint8_t* images, float* out, const float* maps, int64_t batch, int64_t height, int64_t width, uint32_t* words,
           int32_t* index, float* right, float* below) {
     const int64_t size = channels * height * width;
     for (int64_t number = 0; number < batch; ++number) {
-        pack<channels, fill>(images + number * size, words, height, width);
-        sample<channels, fill>(words, out + number * size, maps + number * 6, height, width, index, right, below);
+        pack(images + number * size, words, height, width);
+        sample(words, out + number * size, maps + number * 6, height, width, index, right, below);
     }
 }
 
-typedef void (*Warp)(const uint8_t*, float*, const float*, int64_t, int64_t, int64_t, uint32_t*, int32_t*, float*, float*);
-
-// By channels and fill: with both known, the loop over a row's places is free of branches and becomes vector code.
-constexpr Warp warps[4][3] = {
-    {warp<1, edge>, warp<1, reflect>, warp<1, zero>},
-    {warp<2, edge>, warp<2, reflect>, warp<2, zero>},
-    {warp<3, edge>, warp<3, reflect>, warp<3, zero>},
-    {warp<4, edge>, warp<4, reflect>, warp<4, zero>},
-};
-
 }  // namespace
 
-// 0: done; 1: no memory; 2: a number of channels or a fill that is not served.
-extern "C" int32_t lamina_warp(const uint8_t* images, float* out, const float* maps, int64_t batch, int64_t channels,
-                               int64_t height, int64_t width, int32_t fill) {
-    if (channels < 1 || channels > 4 || fill < edge || fill > zero) return 2;
+// Warps a batch; 0: done, 1: no memory.
+extern "C" int32_t lamina_warp(const uint8_t* images, float* out, const float* maps, int64_t batch, int64_t height,
+                               int64_t width) {
     const int64_t cells = (height + 2) * (width + 2);
     uint32_t* words = static_cast<uint32_t*>(std::calloc(static_cast<std::size_t>(cells + 3 * width), 4));
     if (words == nullptr) return 1;
     int32_t* index = reinterpret_cast<int32_t*>(words + cells);
     float* right = reinterpret_cast<float*>(index + width);
-    warps[channels - 1][fill](images, out, maps, batch, height, width, words, index, right, right + width);
+    warp(images, out, maps, batch, height, width, words, index, right, right + width);
     std::free(words);
     return 0;
 }
