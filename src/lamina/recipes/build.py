@@ -159,13 +159,22 @@ def saved_split(run: RunFolder) -> dict[str, torch.Tensor] | None:
         with safe_open(run.split_file, framework="pt") as file:
             found = {name.removeprefix("rows."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise RunError(
-            f"The saved split cannot be read: {error}.",
-            where=str(run.split_file),
-            accepts="the file as the training wrote it",
-            mend="begin a new run",
-        ) from None
+        raise _no_split(run, f"cannot be read: {error}") from None
+    for name, rows in found.items():
+        if rows.dtype != torch.int64 or rows.ndim != 1:
+            raise _no_split(run, f"holds {name!r} as {rows.dtype} {tuple(rows.shape)}, not as row numbers")
+    if "train" not in found:
+        raise _no_split(run, f"has no training rows, only {', '.join(found) or 'nothing'}")
     return found
+
+
+def _no_split(run: RunFolder, why: str) -> RunError:
+    return RunError(
+        f"The saved split {why}.",
+        where=str(run.split_file),
+        accepts="the file as the training wrote it",
+        mend="begin a new run",
+    )
 
 
 def build(recipe: Recipe, data: Data, *, machine: Machine | None = None, model: nn.Module | None = None) -> Job:

@@ -21,6 +21,7 @@ from lamina.core.errors import (
     WeightsError,
 )
 from lamina.core.run import RunFolder
+from lamina.core.tensorfile import pack_tensors
 from lamina.recipes.build import build, read_data, saved_split
 from lamina.recipes.recipe import resolve
 from lamina.train.callbacks import Callback
@@ -145,6 +146,23 @@ def test_weights_from_elsewhere(tmp_path: Path) -> None:
     other = resolve("iris-mlp", weights=str(tmp_path / "b"), assignments=["model.hidden_sizes=[8]"]).recipe()
     with pytest.raises(WeightsError, match="shapes differ"):
         build(other, read_data(other))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "why"),
+    [
+        ({"rows.train": torch.zeros(3)}, "float32"),
+        ({"rows.train": torch.zeros(3, 2, dtype=torch.int64)}, r"\(3, 2\), not as row numbers"),
+        ({"rows.valid": torch.zeros(3, dtype=torch.int64)}, "no training rows"),
+        ({}, "only nothing"),
+    ],
+)
+def test_a_saved_split_that_is_none(tmp_path: Path, tensors: dict[str, torch.Tensor], why: str) -> None:
+    run = RunFolder.create(tmp_path / "run", name="t", values={"seed": 0}, origins={})
+    run.split_file.write_bytes(pack_tensors(tensors))
+    with pytest.raises(RunError, match=why) as caught:
+        saved_split(run)
+    assert "split.safetensors" in caught.value.where
 
 
 class Wrong(nn.Module):
