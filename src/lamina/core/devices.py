@@ -150,6 +150,10 @@ def choose_precision(wanted: Literal["auto", "fp32", "bf16"], *, model: nn.Modul
         return Choice("bf16", "it was asked for" if native else f"it was asked for, though {hardware}")
     if not native:
         return Choice("fp32", hardware)
+    if device.type == "cpu" and any(isinstance(module, nn.Conv3d) for module in model.modules()):
+        # Seen with torch 2.13: NaN in the gradient when the memory held NaN before, on volumes of depth 2 and kernels of 3.
+        reason = "the bf16 gradient of 3-d convolutions reads memory that nobody wrote where an axis is shorter than the kernel"
+        return Choice("fp32", reason)
     big = _biggest_layer(model)
     if big is None:
         reason = (

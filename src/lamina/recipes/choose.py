@@ -19,6 +19,9 @@ _MANY_IMAGES: Final = 5_000
 # Blocks halve the image until about this many positions are left per side.
 _SMALL_SIDE: Final = 7
 _CHANNELS: Final = (32, 64, 64, 128, 128, 128)
+# The networks for signals and volumes halve each axis so often; shorter ones are halved while this much is left.
+_HALVINGS: Final = 3
+_LEAST_LEFT: Final = 2
 # How a task's name begins -> (the columns of which it needs one, what such data is called).
 _NEEDS: Final = {
     "image-": (("image",), "images"),
@@ -64,7 +67,7 @@ def choose_recipe(data: Data) -> Chosen:
                 raise _nothing(f"{name}s without labels", data)
             shape = "x".join(map(str, columns[name].shape[1:]))
             what = f"{rows:,} {name}s of {shape} in {len(data.spec.classes)} classes"
-            return Chosen(recipe, f"{what}: a small convolutional network")
+            return Chosen(recipe, f"{what}: a small convolutional network", _fitting_blocks(columns[name].shape[1:]))
     if "number" in columns or "category" in columns:
         if data.spec.classes:
             what = f"a table of {rows:,} rows whose target is one of {len(data.spec.classes)} classes"
@@ -75,6 +78,20 @@ def choose_recipe(data: Data) -> Chosen:
             )
         raise _nothing("a table without a target", data)
     raise _nothing(f"columns {', '.join(columns) or 'of no kind'}", data)
+
+
+def _fitting_blocks(size: tuple[int, ...]) -> dict[str, Any]:
+    """Changes of the model for signals or volumes that three blocks would halve to nothing along some axis."""
+    if min(size) >= 2**_HALVINGS:
+        return {}
+    channels = (16, 32, 64) if len(size) == 1 else (8, 16, 32)
+    blocks = []
+    left = list(size)
+    for width in channels:
+        pool = [2 if n >= 2 * _LEAST_LEFT else 1 for n in left]
+        left = [n // p for n, p in zip(left, pool, strict=True)]
+        blocks.append({"channels": width, "pool_size": pool if len(size) > 1 else pool[0]})
+    return {"model": {"blocks": blocks}}
 
 
 def refuse_other_kind(recipe: Recipe, data: Data) -> None:

@@ -79,6 +79,9 @@ def test_precision_follows_hardware_and_the_largest_layer(monkeypatch: pytest.Mo
     assert choose_precision("auto", model=conv(64), device=CPU).value == "bf16"
     assert "convolution 1" in choose_precision("auto", model=conv(64), device=CPU).reason
     assert choose_precision("auto", model=conv(8), device=CPU).value == "fp32"
+    volumes = choose_precision("auto", model=nn.Conv3d(64, 64, 3), device=CPU)
+    assert (volumes.value, "3-d convolutions" in volumes.reason) == ("fp32", True)
+    assert choose_precision("bf16", model=nn.Conv3d(64, 64, 3), device=CPU).value == "bf16"
     assert choose_precision("auto", model=nn.Linear(784, 16), device=CPU).value == "fp32"
     assert choose_precision("auto", model=nn.Linear(1024, 512), device=CPU).value == "bf16"
     assert choose_precision("fp32", model=conv(64), device=CPU).value == "fp32"
