@@ -130,8 +130,8 @@ class Gamma(PhotometricStep):
         assert maximum is not None
         exponent = torch.exp(symmetric(uniform[:, 0], math.log1p(self.config.amount))).view(-1, 1, 1, 1)
         shares: Tensor = images.clamp(0, maximum) / maximum
-        curved: Tensor = torch.pow(shares, exponent)
-        return curved * maximum
+        curved: Tensor = shares.pow(exponent) * maximum
+        return curved
 
 
 # --- the fixed ones, for policies: what varies is whether they are done -----------------------------------------------
