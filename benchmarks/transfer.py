@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from lamina.core.files import write_atomic
+from lamina.data.columns import Data
 from lamina.recipes.build import build, choose_machine, read_data
 from lamina.recipes.cross_validation import cross_validate, reason_for
 from lamina.recipes.recipe import resolve
+from lamina.tasks.derived import FeatureStore
 from lamina.train.callbacks import Callback
 from lamina.train.trainer import Trainer
 
@@ -41,12 +43,17 @@ class Accuracies(Callback):
         self.rows.append((trainer.stage.name, values["cross_entropy"], values["accuracy"]))
 
 
-def run(name: str, photos: Path, weights: Path, *, seed: int) -> dict[str, Any]:
-    """One training; accuracies on the validation part."""
+def run(
+    name: str, photos: Path, weights: Path, *, seed: int, data: dict[str, Data], features: FeatureStore
+) -> dict[str, Any]:
+    """One training; accuracies on the validation part. `data` and `features` are shared by all seeds of a recipe."""
     words = [f"seed={seed}", "training.tensorboard=false"]
     given = str(weights) if name != "sports-cnn" else None
     recipe = resolve(name, data=str(photos), weights=given, assignments=words).recipe()
-    job = build(recipe, read_data(recipe), machine=choose_machine("cpu", None))
+    if name not in data:
+        data[name] = read_data(recipe)
+    job = build(recipe, data[name], machine=choose_machine("cpu", None))
+    job.features = features
     found: dict[str, Any] = {"seed": seed}
     reason = reason_for(job)
     if reason is not None:
@@ -89,12 +96,14 @@ def main() -> None:
     known: dict[str, dict[str, Any]] = {}
     if arguments.output and arguments.output.is_file():
         known = json.loads(arguments.output.read_text(encoding="utf-8"))["recipes"]
+    data: dict[str, Data] = {}
     for name in arguments.names or RECIPES:
+        features = FeatureStore()
         rows = list(known.get(name, {}).get("runs", []))
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             if any(row["seed"] == seed for row in rows):
                 continue
-            rows.append(run(name, arguments.photos, arguments.weights, seed=seed))
+            rows.append(run(name, arguments.photos, arguments.weights, seed=seed, data=data, features=features))
             rows.sort(key=lambda row: row["seed"])
             known[name] = {"summary": summary(rows), "runs": rows}
             print(name, rows[-1] if rows[-1]["seed"] == seed else rows, flush=True)

@@ -36,9 +36,11 @@ declare(
     augment=_GENTLE,
     model={"kind": "mobilenet-v1"},
     new_head=True,
-    optimizer={"name": "adamw", "lr": 3e-3, "weight_decay": 0.05},
+    # With few photographs a head is sure of itself too soon: soft labels, and time enough to settle.
+    loss={"name": "cross-entropy", "label_smoothing": 0.2},
+    optimizer={"name": "adamw", "lr": 0.03, "weight_decay": 0.05},
     schedule={"name": "cosine"},
-    training={"epochs": 30, "batch_size": 32},
+    training={"epochs": 120, "batch_size": 32, "checkpoint_every": 50},
     stages={"head": {"trainable": ["head"], "augment": False}},
 )
 
@@ -51,7 +53,7 @@ declare(
     example="lamina train photos-finetune --data PATH --weights FILE",
     training={"epochs": 6},
     stages={
-        "head": {"epochs": 30},
+        "head": {"epochs": 120},
         "finetune": {
             "optimizer": {"lr": 2e-4},
             "warmup": 0.2,
