@@ -6,6 +6,7 @@ Work: every image of a folder once, decoded, fitted to one size (the short side 
 uint8 batches of 32. On the sports photographs (longest side 256) and on 2,000 CIFAR-10 JPEGs, unpacked to a temporary
 folder. Contenders take turns within a round, after one round that is not counted; figures are medians, ratios are those to
 the DataLoader within a round. Workers are kept alive between rounds, so that starting them costs the DataLoader nothing.
+Processor time is that of all threads and workers; on a busy machine its ratio says more than that of the clock.
 
 `--draft` measures what decoding JPEG at a reduced scale costs in exactness: the mean and largest difference, in steps of
 0 to 255, from decoding in full, for several margins; beside it the change that saving the photograph once more as JPEG
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import platform
 import statistics
 import tarfile
@@ -101,6 +103,17 @@ def ahead(folder: Path, size: int) -> Callable[[], int]:
     return run
 
 
+def processor_seconds() -> float:
+    """Processor time of this process and of its workers, so far."""
+    total = time.process_time()
+    tick = os.sysconf("SC_CLK_TCK")
+    for children in Path("/proc/self/task").glob("*/children"):
+        for number in children.read_text().split():
+            fields = Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()
+            total += (int(fields[11]) + int(fields[12])) / tick
+    return total
+
+
 def compare(folder: Path, size: int, *, rounds: int) -> list[dict[str, Any]]:
     """Images per second of every contender, in turns."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -112,12 +125,14 @@ def compare(folder: Path, size: int, *, rounds: int) -> list[dict[str, Any]]:
         "Lamina, decoded ahead": ahead(folder, size),
     }
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    costs: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, work in contenders.items():
-            begin = time.perf_counter()
+            begin, spent = time.perf_counter(), processor_seconds()
             count = work()
             if number:
                 speeds[name].append(count / (time.perf_counter() - begin))
+                costs[name].append((processor_seconds() - spent) / count)
     return [
         {
             "folder": folder.name,
@@ -126,6 +141,10 @@ def compare(folder: Path, size: int, *, rounds: int) -> list[dict[str, Any]]:
             "tool": name,
             "images_per_s": round(statistics.median(found)),
             "ratio": round(statistics.median(a / b for a, b in zip(found, speeds[PEER], strict=True)), 2),
+            "processor_us_per_image": round(statistics.median(costs[name]) * 1e6),
+            "processor_ratio": round(
+                statistics.median(b / a for a, b in zip(costs[name], costs[PEER], strict=True)), 2
+            ),
         }
         for name, found in speeds.items()
     ]
@@ -199,7 +218,9 @@ def main() -> None:
             rows += compare(path, size, rounds=options.rounds)
             for row in rows[-5:]:
                 print(
-                    f"{row['folder']:>8} {row['size']:>4}  {row['tool']:<56} {row['images_per_s']:>7,}/s  {row['ratio']:.2f}"
+                    f"{row['folder']:>8} {row['size']:>4}  {row['tool']:<56} {row['images_per_s']:>7,}/s"
+                    f"  {row['ratio']:.2f}  {row['processor_us_per_image']:>6,} us  {row['processor_ratio']:.2f}",
+                    flush=True,
                 )
     document: dict[str, Any] = {
         "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
