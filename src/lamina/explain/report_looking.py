@@ -18,6 +18,7 @@ from lamina.explain.activations import has_gradients
 from lamina.explain.charts import format_number
 from lamina.explain.drawing import as_picture, largest
 from lamina.explain.pictures import heat_picture, photo, signed_picture
+from lamina.explain.report_sections import percent
 from lamina.explain.saliency import METHOD_TITLES, pictures_of
 from lamina.explain.subjects import subject_of
 from lamina.explain.views import show_view
@@ -29,6 +30,10 @@ __all__ = ["saliency_section"]
 _MOST_SIDE: Final = 96
 _STEPS: Final = 32
 _MOST_FLOPS: Final = 2e11  # some seconds on a slow machine
+_COLOURS: Final = {
+    "integrated-gradients": "Red raises it, blue lowers it; in Grad-CAM darker is more.",
+    "gradient": "Darker is more.",
+}
 
 Floats = NDArray[np.floating[Any]]
 
@@ -71,14 +76,14 @@ def saliency_section(bundle: Bundle, *, flops: int) -> dict[str, Any] | None:
                 "picture": photo(shown),
                 "label": row["predicted"],
                 "logit": format_number(row["logit"]),
-                "probability": f"{row['probability']:.1%}",
+                "probability": percent(row["probability"], 1),
                 "maps": maps,
             }
         )
     return {
-        "caption": "The first rows that the run judged: the picture, then which pixels the logit of the predicted class "
-        "hangs on. Red raises it, blue lowers it; dark blue in Grad-CAM is where its evidence lies. This is what this network "
-        "is sensitive to, not a cause in the world.",
+        "caption": "Which pixels the logit of the predicted class hangs on, for a few validation rows. From top to bottom: "
+        f"the picture, {', '.join(METHOD_TITLES[method] for method in results)}. {_COLOURS[methods[0]]} "
+        "This is what this network is sensitive to, not a cause in the world.",
         "examples": items,
     }
 

@@ -18,7 +18,7 @@ from lamina.explain.views import Subject
 from lamina.tasks.base import Task
 from lamina.tasks.bundle import Bundle
 from lamina.tasks.inputs import model_input
-from lamina.tasks.pipeline import Pipeline
+from lamina.tasks.pipeline import Pipeline, model_device
 
 __all__ = ["give_inputs", "subject_of"]
 
@@ -93,7 +93,7 @@ def give_inputs(subject: Subject, columns: Columns, names: Sequence[str]) -> Non
     """Let a subject look at raw rows, the first 64 of them, preprocessed as in training."""
     assert subject.preprocessing is not None
     raw = columns.batch(torch.arange(min(columns.num_rows, _MOST_INPUTS)))
-    device = next((tensor.device for tensor in subject.model.parameters()), torch.device("cpu"))
+    device = model_device(subject.model)
     batch = subject.preprocessing.to(device)({key: tensor.to(device) for key, tensor in raw.items()})
     subject.inputs = model_input(batch)
     subject.raw = next((raw[column] for column in ("image", "signal", "volume") if column in raw), None)

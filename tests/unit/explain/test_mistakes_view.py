@@ -30,6 +30,9 @@ def test_planted_wrong_labels_are_found() -> None:
     assert sorted(item["row"] for item in document["label_doubts"]) == PLANTED
     assert sorted(item["row"] for item in document["wrong"]) == PLANTED
     assert document["num_wrong"] == document["num_label_doubts"] == 3
+    sureness = [item["probability"] for item in document["wrong"]]
+    assert sureness == sorted(sureness, reverse=True)
+    assert len(set(sureness)) == 3
     assert document["accuracy"] == pytest.approx(57 / 60)
     for item in document["label_doubts"]:
         assert item["suggested"] == item["predicted"] != item["true"]
