@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -38,6 +39,22 @@ def locate_non_finite(
         accepts="finite losses, activations and gradients",
         mend=_MEND,
     )
+
+
+def refuse_non_finite(losses: Mapping[str, float], *, step: int, epoch: int, batch: int) -> None:
+    """Look at a step's losses, for devices whose executor does not look at each step itself.
+
+    Raises:
+        NonFiniteError: One of them is NaN or infinite.
+    """
+    bad = [f"{name} = {value}" for name, value in losses.items() if not math.isfinite(value)]
+    if bad:
+        raise NonFiniteError(
+            f"The loss is not finite at step {step}: {', '.join(bad)}.",
+            where=f"step {step}, epoch {epoch}, batch {batch}",
+            accepts="finite losses",
+            mend="lower optimizer.lr, clip gradients (training.clip_norm=1.0), or use training.precision=fp32",
+        )
 
 
 def _in_batch(batch: Batch) -> str | None:

@@ -6,19 +6,73 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lamina.core.devices import Choice
 from lamina.core.files import write_atomic
 from lamina.core.strict_json import dump_json
+from lamina.data.columns import Data
 from lamina.tasks.bundle import Bundle
 from lamina.tasks.mistakes import find_mistakes, write_mistakes
-from lamina.tasks.pipeline import Pipeline
+from lamina.tasks.pipeline import Evaluation, Pipeline
+from lamina.train.judging import Judge
 
 if TYPE_CHECKING:
-    from lamina.train.trainer import Trainer, TrainResult
+    from lamina.train.trainer import Trainer
+
+
+@dataclass
+class TrainResult:
+    """What training came to.
+
+    Attributes:
+        metrics: `split/name` at the best checkpoint.
+        evaluations: Split -> metrics with details (confusion matrix, per class, per group).
+        epochs, steps: Done in all, over interruptions.
+        seconds, samples_per_s: Of this process's training steps alone.
+        best_step: The step whose weights the model has now.
+        choices: What `auto` chose, and why.
+        stopped_early: By patience or a callback.
+        bundle: What can be taken away; None for models and tasks that are not registered.
+    """
+
+    metrics: dict[str, float]
+    evaluations: dict[str, Evaluation]
+    epochs: int
+    steps: int
+    seconds: float
+    samples_per_s: float
+    best_step: int
+    choices: dict[str, Choice]
+    stopped_early: bool = False
+    bundle: Bundle | None = None
+
+
+def judge_finally(
+    judge: Judge, pipeline: Pipeline, data: Data, *, in_bf16: bool
+) -> tuple[dict[str, float], dict[str, Evaluation]]:
+    """Metrics of the best weights by `split/name`, and the evaluations behind them; chooses thresholds where the task does.
+
+    Args:
+        in_bf16: Training judged in bf16; what is kept is judged in fp32, as the bundle will be wherever it is judged again.
+    """
+    metrics = dict(judge.best.metrics)
+    evaluations: dict[str, Evaluation] = {}
+    if pipeline.task.chooses_thresholds and any(name.startswith("valid/") for name in metrics):
+        pipeline.choose_thresholds(data.splits["valid"])
+        judge.best_evaluation = None
+    for split in ("valid", "test"):
+        columns = data.splits.get(split)
+        if columns is not None and columns.num_rows:
+            known = judge.best_evaluation if split == "valid" and not in_bf16 else None
+            evaluations[split] = known or pipeline.evaluate(columns)
+            metrics.update({f"{split}/{name}": value for name, value in evaluations[split].metrics.items()})
+    pipeline.choose_rejection(evaluations.get("valid"))
+    return metrics, evaluations
 
 
 def make_bundle(trainer: Trainer, pipeline: Pipeline, metrics: dict[str, float]) -> Bundle | None:

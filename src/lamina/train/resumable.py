@@ -198,6 +198,32 @@ class Checkpointer:
             )
         return read_checkpoint(found[-1]) if found else None
 
+    def check_stage(self, cursor: Cursor, *, num_stages: int) -> None:
+        """Refuse a checkpoint of a stage that the training does not have.
+
+        Raises:
+            CheckpointError: It is of one.
+        """
+        if cursor.stage >= num_stages:
+            raise self._elsewhere(cursor, f"in stage {cursor.stage}, from 0; there are {num_stages}")
+
+    def check_batch(self, cursor: Cursor, *, steps_per_epoch: int) -> None:
+        """Refuse a checkpoint behind the end of its epoch: it was made with other batches than the recipe says now.
+
+        Raises:
+            CheckpointError: It stands there.
+        """
+        if cursor.batch > steps_per_epoch or (cursor.batch == steps_per_epoch and not cursor.pending):
+            raise self._elsewhere(cursor, f"behind step {cursor.batch} of an epoch that has {steps_per_epoch}")
+
+    def _elsewhere(self, cursor: Cursor, place: str) -> CheckpointError:
+        return CheckpointError(
+            f"The checkpoint of step {cursor.step} stands {place}.",
+            where=str(self.folder),
+            accepts="the data, the stages and the batch size that the run was started with",
+            mend="undo the change of recipe.yaml, or begin a new run with it",
+        )
+
     def restore(self, training: Resumable, snapshot: Snapshot) -> None:
         """Put a training where a checkpoint of this run found it."""
         training.restore(snapshot, where=str(self.folder / folder_name(snapshot.state.cursor.step)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lamina.core.devices import Choice, choose_layout, choose_precision
-from lamina.core.errors import CheckpointError, ConfigError, DataError, InterruptedRunError, LaminaError, NonFiniteError
+from lamina.core.errors import CheckpointError, ConfigError, DataError, InterruptedRunError, LaminaError
 from lamina.core.files import storage_errors
 from lamina.core.memory import keep_freed_memory, return_freed_memory
 from lamina.core.run_lock import run_lock
@@ -28,12 +28,11 @@ from lamina.nn.dropout import DropoutKeys
 from lamina.optim.create import create_optimizer, parse_optimizer
 from lamina.optim.schedules import Schedule, create_schedule
 from lamina.tasks.base import GradientUpdate, Stage, Task
-from lamina.tasks.bundle import Bundle
 from lamina.tasks.derived import FeatureStore, View, choose_features, view_on_features
-from lamina.tasks.pipeline import Evaluation, Pipeline
+from lamina.tasks.pipeline import Pipeline
 from lamina.tasks.transfer import freeze, layer_rates, set_modes, stage_optimizer
 from lamina.train.callbacks import Callback, Callbacks
-from lamina.train.checkpoints import Snapshot, give_weights, list_checkpoints, step_of
+from lamina.train.checkpoints import Snapshot, give_weights
 from lamina.train.compiled import CompiledExecutor
 from lamina.train.compiled_rule import choose_executor
 from lamina.train.config import TrainingConfig
@@ -43,40 +42,14 @@ from lamina.train.interruption import Interruption
 from lamina.train.journal import Journal, RunningMeans
 from lamina.train.judging import Judge
 from lamina.train.native.nodes import NotNativeError
-from lamina.train.outcome import make_bundle, write_outcome
+from lamina.train.nonfinite import refuse_non_finite
+from lamina.train.outcome import TrainResult, judge_finally, make_bundle, write_outcome
 from lamina.train.prepare import Prepare
 from lamina.train.randomness import seed_generators
 from lamina.train.resumable import Checkpointer, Resumable
 from lamina.train.state import Best, Cursor
 
-__all__ = ["Best", "Cursor", "TrainResult", "Trainer", "latest_step"]
-
-
-@dataclass
-class TrainResult:
-    """What training came to.
-
-    Attributes:
-        metrics: `split/name` at the best checkpoint.
-        evaluations: Split -> metrics with details (confusion matrix, per class, per group).
-        epochs, steps: Done in all, over interruptions.
-        seconds, samples_per_s: Of this process's training steps alone.
-        best_step: The step whose weights the model has now.
-        choices: What `auto` chose, and why.
-        stopped_early: By patience or a callback.
-        bundle: What can be taken away; None for models and tasks that are not registered.
-    """
-
-    metrics: dict[str, float]
-    evaluations: dict[str, Evaluation]
-    epochs: int
-    steps: int
-    seconds: float
-    samples_per_s: float
-    best_step: int
-    choices: dict[str, Choice]
-    stopped_early: bool = False
-    bundle: Bundle | None = None
+__all__ = ["Best", "Cursor", "TrainResult", "Trainer"]
 
 
 class Trainer:
@@ -279,10 +252,10 @@ class Trainer:
         self._begin_average()
         if snapshot is not None:
             self.cursor = replace(snapshot.state.cursor)
-            self._check_stage()
+            self._checkpointer.check_stage(self.cursor, num_stages=len(self._stages))
         self._enter(self.stage, weights=snapshot.tensors["model"] if snapshot is not None else None)
         if snapshot is not None:
-            self._check_cursor()
+            self._checkpointer.check_batch(self.cursor, steps_per_epoch=self._steps_per_epoch)
             self._checkpointer.restore(self._resumable, snapshot)
         self._journal.open(offset=snapshot.state.metrics_bytes if snapshot is not None else 0, step=self.cursor.step)
         self.callbacks.on_fit_begin(self)
@@ -315,24 +288,6 @@ class Trainer:
             folder = self._checkpointer.folder
             with storage_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-
-    def _check_stage(self) -> None:
-        if self.cursor.stage >= len(self._stages):
-            raise self._elsewhere(f"in stage {self.cursor.stage}, from 0; there are {len(self._stages)}")
-
-    def _check_cursor(self) -> None:
-        """A checkpoint may have been made with other batches than the recipe says now."""
-        cursor, steps = self.cursor, self._steps_per_epoch
-        if cursor.batch > steps or (cursor.batch == steps and not cursor.pending):
-            raise self._elsewhere(f"behind step {cursor.batch} of an epoch that has {steps}")
-
-    def _elsewhere(self, place: str) -> CheckpointError:
-        return CheckpointError(
-            f"The checkpoint of step {self.cursor.step} stands {place}.",
-            where=str(self._checkpointer.folder),
-            accepts="the data, the stages and the batch size that the run was started with",
-            mend="undo the change of recipe.yaml, or begin a new run with it",
-        )
 
     def _choose(self, snapshot: Snapshot | None) -> dict[str, Choice]:
         if snapshot is not None:
@@ -567,7 +522,8 @@ class Trainer:
         self._rows_done += done * self.rows_per_step
         if not finite:
             for offset in range(done):
-                self._check_finite({name: values[offset] for name, values in columns.items()}, cursor.step + offset)
+                losses = {name: values[offset] for name, values in columns.items()}
+                refuse_non_finite(losses, step=cursor.step + offset, epoch=cursor.epoch, batch=cursor.batch)
         for means in self._means.values():
             means.add(columns)
         last = {name: values[-1] for name, values in columns.items()}
@@ -584,21 +540,6 @@ class Trainer:
         every = self.config.checkpoint_every
         if every is not None and cursor.step % every == 0 and cursor.batch < self._steps_per_epoch:
             self._checkpoint()  # at an epoch's end it is written after judging
-
-    def _check_finite(self, losses: Mapping[str, float], step: int) -> None:
-        """For devices whose executor does not look at each step itself."""
-        bad = [
-            f"{name} = {value}"
-            for name, value in losses.items()
-            if value != value or value in (float("inf"), float("-inf"))
-        ]
-        if bad:
-            raise NonFiniteError(
-                f"The loss is not finite at step {step}: {', '.join(bad)}.",
-                where=f"step {step}, epoch {self.cursor.epoch}, batch {self.cursor.batch}",
-                accepts="finite losses",
-                mend="lower optimizer.lr, clip gradients (training.clip_norm=1.0), or use training.precision=fp32",
-            )
 
     def _rate(self) -> float:
         groups = [group for optimizer in self._tools.optimizers.values() for group in optimizer.param_groups]
@@ -654,19 +595,7 @@ class Trainer:
         self._judge.restore_best()
         self.model.eval()
         pipeline = Pipeline(self.model, self.task, self.preprocessing, self.data.spec)
-        metrics = dict(self.best.metrics)
-        evaluations: dict[str, Evaluation] = {}
-        if self.task.chooses_thresholds and any(name.startswith("valid/") for name in metrics):
-            pipeline.choose_thresholds(self.data.splits["valid"])
-            self._judge.best_evaluation = None
-        for split in ("valid", "test"):
-            columns = self.data.splits.get(split)
-            if columns is not None and columns.num_rows:
-                # In fp32 whatever training used: the numbers that the bundle gives wherever it is judged again.
-                known = self._judge.best_evaluation if split == "valid" and not self._tools.autocast else None
-                evaluations[split] = known or pipeline.evaluate(columns)
-                metrics.update({f"{split}/{name}": value for name, value in evaluations[split].metrics.items()})
-        pipeline.choose_rejection(evaluations.get("valid"))
+        metrics, evaluations = judge_finally(self._judge, pipeline, self.data, in_bf16=self._tools.autocast)
         result = TrainResult(
             metrics=metrics,
             evaluations=evaluations,
@@ -683,9 +612,3 @@ class Trainer:
             write_outcome(self.run_dir, pipeline, result, self)
         self.callbacks.on_fit_end(self, result)
         return result
-
-
-def latest_step(run_dir: Path) -> int | None:
-    """The step of the latest checkpoint of a run, or None."""
-    found = list_checkpoints(run_dir / "checkpoints")
-    return step_of(found[-1]) if found else None
