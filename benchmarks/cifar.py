@@ -49,7 +49,8 @@ class Curve(Callback):
 
     def on_fit_end(self, trainer: Trainer, result: TrainResult) -> None:
         """With the score at the best epoch."""
-        best = {key: value for key, value in result.metrics.items() if key.startswith(("valid/", "test/"))}
+        names = ("valid/accuracy", "valid/cross_entropy", "test/accuracy", "test/cross_entropy")
+        best = {key: result.metrics[key] for key in names if key in result.metrics}
         self.write(trainer, best=best, samples_per_s=round(result.samples_per_s, 1))
 
     def write(self, trainer: Trainer, **more: Any) -> None:
@@ -133,10 +134,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="default: results/RECIPE.json beside this script")
     parser.add_argument("--device", help="default: the rule of auto")
     parser.add_argument("--threads", type=int)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     output = arguments.output or RESULTS / f"{arguments.recipe}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     run, resume = open_run(arguments)
+    if run.is_finished:
+        print(f"{run.path} is finished; its curve is in {output}")
+        return
     result = train_run(
         run, resume=resume, device=arguments.device, threads=arguments.threads, callbacks=[Curve(run, output)]
     )
