@@ -67,6 +67,13 @@ class Augmentation:
                 accepts="data with an image column",
                 mend="leave `augment` out",
             )
+        if steps and image is not None and len(image.shape) != 3:
+            raise ConfigError(
+                f"The data's images are shaped {image.shape}; augmentation knows pictures alone.",
+                where="augment",
+                accepts="images (channels, height, width)",
+                mend="leave `augment` out",
+            )
         self.steps = tuple(steps)
         self.num_channels = image.shape[0] if image is not None and image.shape else 0
         plan = unfold(steps, num_channels=self.num_channels)

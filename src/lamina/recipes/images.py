@@ -118,7 +118,8 @@ declare(
 declare(
     __name__,
     "sign-cnn",
-    "The sign-language course's network with its augmentation: small rotations, zooms, shifts and the horizontal flip.",
+    "The sign-language course's network with its augmentation: small rotations, zooms, shifts, and the horizontal flip, "
+    "after which a hand signs the same (a written digit would not: digits get no flips).",
     source="the sign-language course's Keras notebook on the Sign Language MNIST table; data: kaggle.com/datamunge/sign-language-mnist",
     needs=_SIGNS,
     task=_CLASSIFY,

@@ -130,8 +130,7 @@ class Gamma(PhotometricStep):
         assert maximum is not None
         exponent = torch.exp(symmetric(uniform[:, 0], math.log1p(self.config.amount))).view(-1, 1, 1, 1)
         shares: Tensor = images.clamp(0, maximum) / maximum
-        curved: Tensor = shares.pow(exponent) * maximum
-        return curved
+        return shares.pow(exponent) * maximum
 
 
 # --- the fixed ones, for policies: what varies is whether they are done -----------------------------------------------
@@ -160,7 +159,7 @@ class Posterize(PhotometricStep):
     def apply(self, images: Tensor, uniform: Tensor, *, keys: Tensor, maximum: float | None) -> Tensor:
         """Rounded down to multiples of a step."""
         assert maximum is not None
-        step = 2 ** (8 - self.config.bits) * (maximum / 255)
+        step = float(2 ** (8 - self.config.bits)) * (maximum / 255)
         return torch.floor(images / step + 1e-4) * step
 
 
