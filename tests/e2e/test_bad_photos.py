@@ -290,3 +290,39 @@ def test_a_class_without_usable_images_is_said(tmp_path: Path, capsys: pytest.Ca
     assert status == 0
     assert document["classes"] == ["cat", "dog"]
     assert "No image of fox can be used; there is no such class." in document["notes"]
+
+
+def test_photographs_of_any_size_are_judged_as_the_model_reads_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = folder_with(tmp_path, READ["another size"])
+    other = tmp_path / "other"
+    for number in range(4):
+        path = other / ("dog", "cat")[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(pixels(100 + number)).resize((50, 40))
+        picture.save(path)
+    target = tmp_path / "run"
+    words = ["data.shape=[10,14]", "data.resize=letterbox", "data.fill=[9]"]
+    assert main(["train", *TINY, "--data", str(folder), "--quiet", "--run", str(target), *words]) == 0
+    for bundle in (target, target / "bundle"):
+        status, document = run(capsys, "evaluate", str(bundle), "--data", str(other))
+        assert status == 0
+        assert document["num_samples"] == 4
+        correct = document["metrics"]["accuracy"] * 4
+        _, predicted = run(capsys, "predict", str(bundle), str(other))
+        hits = [one["label"] in one["input"].split("/") for one in predicted["predictions"]]
+        assert sum(hits) == pytest.approx(correct)
+    spec = json.loads((target / "bundle" / "config.json").read_text())["spec"]["columns"]["image"]
+    assert (spec["shape"], spec["resize"], spec["fill"]) == ([3, 10, 14], "letterbox", [9])
+
+
+@pytest.mark.parametrize("name", ["cut off JPEG", "a telephone's HEIC", "text called .png"])
+def test_prediction_names_what_it_cannot_read(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, odd = folder_with(tmp_path, FAULTS[name])
+    target = tmp_path / "run"
+    assert main(["train", *TINY, "--data", str(folder), "--quiet", "--run", str(target), "data.on_fault=skip"]) == 0
+    assert main(["predict", str(target), str(folder)]) == 2
+    told = capsys.readouterr().err
+    assert str(odd) in told
+    assert re.search(FAULTS[name].fault, told)

@@ -172,11 +172,14 @@ class LoadedColumns(Columns):
         found = {number: self._ahead.pop((name, number)) for number in dict.fromkeys(numbers)}
         out = torch.empty((len(numbers), *loader.shape[1:]), dtype=loader.dtype)
         # Bytes by NumPy: torch would wake its threads for every row, which takes longer than copying it.
-        target = out.view(torch.uint8).numpy() if out.ndim > 1 and out.numel() else out
+        target = out.view(torch.uint8).numpy() if out.ndim > 1 and out.numel() else None
         for place, number in enumerate(numbers):
             future, position = found[number]
             row = future.result()[position]
-            target[place] = row.contiguous().view(torch.uint8).numpy() if target is not out else row
+            if target is None:
+                out[place] = row
+            else:
+                target[place] = row.contiguous().view(torch.uint8).numpy()
         return out
 
     def rows_of(self, name: str) -> RowLoader:

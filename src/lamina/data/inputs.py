@@ -27,7 +27,16 @@ from lamina.data.loading import sniff_all, stop_at_faults
 from lamina.data.position_inputs import PositionInputs
 from lamina.data.readers.arrays import as_array
 from lamina.data.readers.fitting import Fitting
-from lamina.data.readers.images import ENDINGS, ImageRows, decode_image, fit_image, looks_like_image, quiet_pillow
+from lamina.data.readers.images import (
+    ENDINGS,
+    FORMATS,
+    OTHER_ENDINGS,
+    ImageRows,
+    decode_image,
+    fit_image,
+    looks_like_image,
+    quiet_pillow,
+)
 from lamina.data.readers.pixel_csv import PixelCSVReader, understand
 from lamina.data.readers.positions import KINDS as POSITION_KINDS
 from lamina.data.readers.sources import Source, SourceFile, missing_path
@@ -155,6 +164,8 @@ class _ImageInputs:
         source = Source(path)
         pictures = [file for file in source.files if file.ending in ENDINGS or _is_picture(file)]
         if pictures:
+            for file in source.files:
+                _refuse_unread(file)
             return self._pictures(pictures)
         reader, guess = next(
             ((r, g) for r, g in sniff_all(source) if "image" in r.makes and g.confidence > 0.2), (None, None)
@@ -396,6 +407,18 @@ def _is_picture(file: SourceFile) -> bool:
         return file.size > 0 and looks_like_image(file.head(12))
     except DataError:
         return False
+
+
+def _refuse_unread(file: SourceFile) -> None:
+    """A photograph of a kind that is not read would be missing from the predictions."""
+    kind = OTHER_ENDINGS.get(file.ending)
+    if kind is not None or file.problem:
+        raise DataError(
+            f"{kind} images are not read." if kind is not None else file.problem,
+            where=file.where,
+            accepts=f"pictures: {', '.join(FORMATS)}",
+            mend="convert it to PNG or JPEG, or remove it" if kind is not None else "mend or remove it",
+        )
 
 
 def _only_image(columns: Columns) -> Columns:
