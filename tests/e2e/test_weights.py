@@ -90,6 +90,11 @@ def test_inspect_shows_the_weights_and_takes_an_input(
     assert "sha256 begins with" in notes
     picture = next((photos / "cat").iterdir())
     document(capsys, "inspect", "resnet20", "layers", "--weights", file, "--input", picture)
+    weights = ("--weights", file, "model.kind=resnet20")
+    _, notes = document(capsys, "inspect", "recipe:image-cnn", *weights)
+    assert "by the table akamaster-resnet" in notes
+    refused, _ = document(capsys, "inspect", photos, "--weights", file, status=2)
+    assert refused["error"]["what"].endswith("has its own weights.")
     document(capsys, "inspect", "resnet20", "kernels", "--weights", file, "--output", tmp_path / "k.png")
     assert (tmp_path / "k.png").stat().st_size > 1000
 

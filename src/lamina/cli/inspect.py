@@ -37,7 +37,9 @@ def add_arguments(parser: Parser) -> None:
         help="the view (layers by default), model.KEY=VALUE of a MODEL or RECIPE, view.KEY=VALUE of the view",
     )
     parser.add_argument(
-        "--weights", metavar="W", help="weights of a MODEL: a bundle, run, file, TABLE:FILE, timm/NAME or hf:OWNER/NAME"
+        "--weights",
+        metavar="W",
+        help="weights of a MODEL or RECIPE: a bundle, run, file, TABLE:FILE, timm/NAME or hf:OWNER/NAME",
     )
     parser.add_argument(
         "--data",
@@ -159,12 +161,21 @@ def _of_recipe(name: str, options: argparse.Namespace, values: dict[str, Any], *
     given: dict[str, Any] = {"model": values} if values else {}
     if options.data is not None:
         given["data"] = {"path": options.data}
+    if options.weights is not None:
+        given["weights"] = options.weights
     resolved = resolve_layers([*recipe_layers(name), ("command line", given)], file=name)
     if resolved.values["data"]["path"] is None:
         model = {key: value for key, value in resolved.values["model"].items() if key != "kind"}
         from lamina.models.factory import create_model
+        from lamina.recipes.build import initial_weights
 
-        built = create_model(resolved.values["model"]["kind"], seed=resolved.values["seed"], **model)
+        weights = resolved.values["weights"]
+        built = create_model(
+            resolved.values["model"]["kind"],
+            seed=resolved.values["seed"],
+            weights=initial_weights(weights) if weights is not None else None,
+            **model,
+        )
         return _with_input(Subject(built, name=name), options)
     resolved.values["data"]["path"] = check_data_path(resolved.values)
     from lamina.recipes.build import build, read_data
@@ -198,6 +209,13 @@ def _of_bundle(word: str, options: argparse.Namespace, values: dict[str, Any], *
             where=f"command line of lamina inspect, model.{next(iter(values))}",
             accepts="model.KEY=VALUE with the name of a model or recipe",
             mend="leave it out",
+        )
+    if options.weights is not None:
+        raise UsageError(
+            f"{word} has its own weights.",
+            where="command line of lamina inspect, --weights",
+            accepts="--weights with the name of a model or recipe",
+            mend="leave --weights out",
         )
     folder = run_of(word)
     if reads == "training" and folder is not None:

@@ -440,6 +440,7 @@ def test_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("microsoft/resnet-18", "There is no file", "hf:microsoft/resnet-18 takes it from the hub"),
         ("hf:resnet", "is no name of the hub", "copy the name"),
         ("hf:../../etc", "is no name of the hub", "copy the name"),
+        ("hf:a/b@../../x", "is no name of the hub", "copy the name"),
         ("hf:a/b@", "is no name of the hub", "copy the name"),
         ("akamaster-resnet:", "There is no file", "give a safetensors file"),
     ],

@@ -126,6 +126,20 @@ def test_failures_are_told(
     assert caught.value.where == "hf:timm/resnet18.tiny@main"
 
 
+def test_offline_with_the_older_file_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that the cache lacks is not taken for a missing network where another one is there."""
+
+    class Offline(Client):
+        def hf_hub_download(self, name: str, file: str, *, revision: str | None = None) -> str:
+            if not (self.folder / file).is_file():
+                raise Errors.LocalEntryNotFoundError(file)
+            return str(self.folder / file)
+
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    use(monkeypatch, Offline(tmp_path))
+    assert fetch_from_hub("a/b") == (tmp_path / "pytorch_model.bin", None)
+
+
 def test_without_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, None)
     with pytest.raises(MissingExtraError) as caught:
