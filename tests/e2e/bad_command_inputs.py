@@ -72,7 +72,7 @@ CASES: Final[Cases] = {
         ),
         "a thing that is not there": (
             lambda g: ["show", "lenet"],
-            "Nothing is called 'lenet' | command line, NAME | did you mean 'lenet5'?",
+            "Nothing is called 'lenet' | command line, NAME | did you mean 'lenet5'",
         ),
         "nothing to train": (
             lambda g: ["train"],
@@ -126,7 +126,7 @@ CASES: Final[Cases] = {
         ),
         "nothing of this name": (
             lambda g: ["inspect", "lenet6"],
-            "There is no model, recipe or bundle called | command line of lamina inspect | did you mean 'lenet5'?",
+            "There is no model, recipe or bundle called | command line of lamina inspect | did you mean 'lenet5'",
         ),
         "a key that the model lacks": (
             lambda g: ["inspect", "mlp", "model.hidden_size=[3]"],
