@@ -23,7 +23,7 @@ from lamina.data.augment.maps import Affine, Fill, join
 from lamina.data.augment.mixing import PairStep
 from lamina.data.augment.policy import Leaf, unfold
 from lamina.data.augment.step import GeometricStep, PhotometricStep
-from lamina.data.augment.warp import move, warp_maps
+from lamina.data.augment.warp import is_traced, move, warp_maps
 from lamina.data.columns import Columns, ColumnSpec, DataSpec
 
 __all__ = ["Augmentation"]
@@ -223,10 +223,7 @@ def _is_exact(leaf: Leaf) -> bool:
 
 def _can_look(images: Tensor) -> bool:
     """Whether it costs nothing to look which images are chosen: not while tracing, and not on an accelerator."""
-    if images.device.type != "cpu" or torch.compiler.is_compiling():
-        return False
-    modes = torch._C._TorchDispatchModeKey
-    return all(torch._C._get_dispatch_mode(mode) is None for mode in (modes.PROXY, modes.FAKE, modes.FUNCTIONAL))
+    return images.device.type == "cpu" and not is_traced()
 
 
 def _one_fill(leaves: Sequence[Leaf]) -> Fill:

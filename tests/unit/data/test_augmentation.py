@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from lamina.core import draws, registry
 from lamina.core.errors import ConfigError, UnknownNameError
+from lamina.core.toolchain import find_compiler
+from lamina.data.augment import warp as warps
 from lamina.data.augment.geometric import Rotate, Shear, Shift, Zoom
 from lamina.data.augment.maps import Affine
 from lamina.data.augment.step import GeometricStep
@@ -249,6 +251,26 @@ def test_every_registered_step_changes_images() -> None:
         assert float(changed.min()) >= -1e-3
         assert float(changed.max()) <= 255.001
         assert not torch.equal(changed, images.float()), name
+
+
+def test_without_a_compiler_images_are_warped_by_torch_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = some_images(3, 3, 70, 64)
+    steps = [{"name": name} for name in AFFINE]
+    native = apply(steps, images)
+    monkeypatch.setattr(warps, "_loop", lambda channels, fill: None)
+    assert not warps.is_native(images)
+    torch.testing.assert_close(apply(steps, images), native, atol=0.02, rtol=0)
+
+
+def test_the_choice_of_a_warp_depends_on_the_images_alone() -> None:
+    if find_compiler() is None:
+        pytest.skip("there is no C++ compiler here")
+    assert warps.is_native(some_images(1, 1, 28, 28))
+    assert warps.is_native(some_images(64, 4, 24, 24))
+    assert not warps.is_native(some_images(64, 3, 8, 8))
+    assert not warps.is_native(some_images(1, 5, 28, 28))
+    assert not warps.is_native(some_images(1, 1, 28, 28).float())
+    assert not warps.is_native(torch.empty(1, 1, 28, 28, dtype=torch.uint8, device="meta"))
 
 
 AFFINE = ("rotate", "zoom", "shift", "shear", "flip_horizontal")

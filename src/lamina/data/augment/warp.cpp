@@ -47,6 +47,14 @@ inline float mirrored(float place, float size) {
     return (from > size ? 2.0f * size - from : from) - 0.5f;
 }
 
+#if defined(__AVX512F__)
+constexpr int64_t lanes = 16;
+#elif defined(__AVX2__) && defined(__FMA__)
+constexpr int64_t lanes = 8;
+#else
+constexpr int64_t lanes = int64_t{1} << 62;  // no vectors
+#endif
+
 inline float held(float place, float low, float high) { return place < low ? low : place > high ? high : place; }
 
 void sample(const uint32_t* words, float* __restrict out, const float* map, int64_t height, int64_t width,
@@ -77,7 +85,9 @@ void sample(const uint32_t* words, float* __restrict out, const float* map, int6
         float* row = out + y * width;
         int64_t x = 0;
 #if defined(__AVX512F__)
-        for (; x + 16 <= width; x += 16) {
+        // The last vector overlaps the one before it rather than leave a rest: the same values are stored twice.
+        for (int64_t next = 0; width >= lanes && next < width; next += lanes) {
+            x = next + lanes <= width ? next : width - lanes;
             const __m512i at = _mm512_loadu_si512(index + x);
             const __m512 r = _mm512_loadu_ps(right + x), b = _mm512_loadu_ps(below + x);
             const __m512i w00 = _mm512_i32gather_epi32(at, words, 4), w01 = _mm512_i32gather_epi32(at, words + 1, 4);
@@ -96,7 +106,8 @@ void sample(const uint32_t* words, float* __restrict out, const float* map, int6
             }
         }
 #elif defined(__AVX2__) && defined(__FMA__)
-        for (; x + 8 <= width; x += 8) {
+        for (int64_t next = 0; width >= lanes && next < width; next += lanes) {
+            x = next + lanes <= width ? next : width - lanes;
             const __m256i at = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index + x));
             const __m256 r = _mm256_loadu_ps(right + x), b = _mm256_loadu_ps(below + x);
             const int* base = reinterpret_cast<const int*>(words);
@@ -116,6 +127,7 @@ void sample(const uint32_t* words, float* __restrict out, const float* map, int6
             }
         }
 #endif
+        x = width >= lanes ? width : 0;
         for (; x < width; ++x) {
             const uint32_t* at = words + index[x];
             const uint32_t w00 = at[0], w01 = at[1], w10 = at[pitch], w11 = at[pitch + 1];

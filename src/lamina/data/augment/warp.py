@@ -24,7 +24,7 @@ from torch.nn import functional
 from lamina.core.toolchain import ToolchainError, compile_library, find_compiler
 from lamina.data.augment.maps import Affine, Bend, Fill, Map
 
-__all__ = ["is_native", "move", "warp", "warp_bytes", "warp_maps", "warp_places"]
+__all__ = ["is_native", "is_traced", "move", "warp", "warp_bytes", "warp_maps", "warp_places"]
 
 _PADDING: Final = {"edge": "border", "reflect": "reflection", "zero": "zeros"}
 _FILLS: Final = {"edge": 0, "reflect": 1, "zero": 2}
@@ -179,11 +179,20 @@ if hasattr(os, "register_at_fork"):
 
 def warp_bytes(images: Tensor, source: Tensor, *, fill: Fill = "edge") -> Tensor:
     """`warp` for uint8 images that `is_native` accepts; float32 out, on torch's number of threads."""
-    warped: Tensor = _warp_bytes(images, source, _FILLS[fill])
-    return warped
+    if is_traced():
+        recorded: Tensor = _warp_op(images, source, _FILLS[fill])
+        return recorded
+    return _warp_bytes(images, source, _FILLS[fill])
 
 
-@torch.library.custom_op("lamina::warp_bytes", mutates_args=())
+def is_traced() -> bool:
+    """Whether torch is writing down what is done, so that values must not be looked at."""
+    if torch.compiler.is_compiling():
+        return True
+    modes = torch._C._TorchDispatchModeKey
+    return any(torch._C._get_dispatch_mode(mode) is not None for mode in (modes.PROXY, modes.FAKE, modes.FUNCTIONAL))
+
+
 def _warp_bytes(images: Tensor, source: Tensor, fill: int) -> Tensor:
     images, source = images.contiguous(), source.to(torch.float32).contiguous()
     batch, channels, height, width = images.shape
@@ -213,6 +222,10 @@ def _warp_bytes(images: Tensor, source: Tensor, fill: int) -> Tensor:
     return warped
 
 
-@_warp_bytes.register_fake
+# What a tracer writes down; called plainly it would cost as much as warping a few small images.
+_warp_op = torch.library.custom_op("lamina::warp_bytes", _warp_bytes, mutates_args=())
+
+
+@_warp_op.register_fake
 def _(images: Tensor, source: Tensor, fill: int) -> Tensor:
     return images.new_empty(images.shape, dtype=torch.float32)
