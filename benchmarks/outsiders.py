@@ -60,7 +60,7 @@ def one(
     else:
         model = lm.create_model("mlp", in_features=side * side, hidden_sizes=(128,), num_classes=8)
     run = lm.fit(
-        model, (inside[train].numpy(), targets[train].numpy()), task="image-classification", epochs=10, seed=seed
+        model, (inside[train].numpy(), targets[train].numpy()), task="image-classification", epochs=6, seed=seed
     )
 
     def logits(rows: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def main() -> None:
     if (options.data / "mnist").is_dir():
         mnist = lm.load_data(options.data / "mnist").splits["train"]
         letters = next(iter(lm.load_data(options.data / "notmnist").splits.values()))["image"]
-        rows = torch.randperm(mnist.num_rows, generator=noise)[:6000]
+        rows = torch.randperm(mnist.num_rows, generator=noise)[:3000]
         others = {"letters": letters[:1000], "noise": torch.randint(0, 256, (500, 1, 28, 28), generator=noise)}
         work.append(("mnist", mnist["image"][rows], mnist["label"][rows], others))
     table: list[dict[str, Any]] = []

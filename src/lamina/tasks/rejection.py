@@ -6,7 +6,8 @@ whatever the network, as long as it comes from where the validation rows come fr
 the kind holds for rows of no class: how many of those pass is measured with `lamina evaluate --outsiders`, not promised.
 
 Source: Hendrycks, Gimpel (2017), arXiv:1610.02136 (largest probability); Guo, Pleiss, Sun, Weinberger (2017),
-arXiv:1706.04599 (temperature); Vovk, Gammerman, Shafer (2005), Algorithmic Learning in a Random World (the bound).
+arXiv:1706.04599 (temperature); Liu, Wang, Owens, Li (2020), arXiv:2010.03759 (energy, which lost in benchmarks/outsiders.py
+wherever outsiders had stronger input than insiders); Vovk, Gammerman, Shafer (2005), Algorithmic Learning in a Random World (the bound).
 """
 
 from __future__ import annotations
