@@ -71,6 +71,13 @@ def run(options: argparse.Namespace, output: Output) -> int:
     values = _sections([word for word in options.words if "=" in word])
     use_threads(options.threads)
     reads = str(entry.capabilities.get("reads", "model"))
+    if options.split is not None and reads != "rows" and options.data is None:
+        raise UsageError(
+            f"The view {entry.name} looks at no split.",
+            where="command line of lamina inspect, --split",
+            accepts="a view of labelled rows (embedding, mistakes, invariance, robustness), or --data PATH beside it",
+            mend="leave --split out",
+        )
     subject = _subject(options, values.get("model", {}), reads=reads)
     _tell_weights(subject, output)
     from lamina.explain.views import show_view

@@ -8,7 +8,7 @@ from lamina.cli.evaluate import choose_rows
 
 if TYPE_CHECKING:
     from lamina.core.run import RunFolder
-    from lamina.data.columns import Columns
+    from lamina.data.columns import Columns, Data
     from lamina.tasks.bundle import Bundle
 
 
@@ -35,14 +35,17 @@ def labelled_rows(
     if run is not None:
         recorded = recipe_of_run(run).data
         # Another file may well have another format; the run's own reader was named for its own file.
-        changes: dict[str, Any] = {"limit": None, **({"reader": None, "options": {}} if path not in (None, recorded.path) else {})}
+        changes: dict[str, Any] = {
+            "limit": None,
+            **({"reader": None, "options": {}} if path not in (None, recorded.path) else {}),
+        }
         config = recorded.model_copy(update=changes)
         path = path or recorded.path
     if path is None:
         return None
-    data = load_data(path, config=config)
     saved = saved_split(run) if run is not None else None
-    if run is not None and saved is not None and run.environment().get("data_fingerprint") == data.fingerprint:
+    data = load_data(path, config=config) if saved is not None else None
+    if data is not None and saved is not None and run is not None and _is_own(run, data):
         data = restore_split(data, saved)
     else:
         data = load_like(path, spec=bundle.spec, config=config)
@@ -50,3 +53,7 @@ def labelled_rows(
     roles = ("image", "series", "volume", "number", "category", "label", "target")
     needed = [name for name, column in bundle.spec.columns.items() if column.role in roles]
     return align_columns(columns, found=data.spec, wanted=bundle.spec, needed=needed), chosen
+
+
+def _is_own(run: RunFolder, data: Data) -> bool:
+    return bool(run.environment().get("data_fingerprint") == data.fingerprint)

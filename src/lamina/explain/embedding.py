@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import RenderableType
 from rich.table import Table
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from lamina.data.columns import batch_to
 from lamina.explain.activations import penultimate
 from lamina.explain.drawing import CLASS_COLOURS, draw, shorten
 from lamina.explain.judged import choose_rows, judge, judged_rows
-from lamina.explain.views import Subject, ViewResult, refusal
+from lamina.explain.views import Subject, ViewResult, refusal, titled
 from lamina.tasks.inputs import model_input
 from lamina.tasks.pipeline import Pipeline
 
@@ -232,11 +233,11 @@ def _draw(
     )
 
 
-def _table(document: dict[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False, title=document["shown"], title_justify="left")
+def _table(document: dict[str, Any]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, show_header=False)
     table.add_row("rows", f"{document['num_rows']:,} {document['split']}")
     table.add_row("accuracy", f"{document['accuracy']:.4f}")
     table.add_row("nearest row of the same class", f"{document['same_class_neighbours']:.4f}")
     if "explained_variance" in document:
         table.add_row("variance on the first two axes", f"{sum(document['explained_variance']):.4f}")
-    return table
+    return titled(document["shown"], table)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import RenderableType
 from rich.table import Table
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from lamina.explain.activations import Activation, record
 from lamina.explain.drawing import bare, draw, largest, shorten, show_image, show_map
 from lamina.explain.explained import image_inputs, output_names
 from lamina.explain.saliency import pictures_of
-from lamina.explain.views import Subject, ViewResult, refusal
+from lamina.explain.views import Subject, ViewResult, refusal, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -194,8 +195,8 @@ def _draw(
     )
 
 
-def _table(document: dict[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title=document["input"], title_justify="left")
+def _table(document: dict[str, Any]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("layer", "type", "output", "min", "max", "mean", "zeros", "silent"):
         table.add_column(name, justify="left" if name in ("layer", "type", "output") else "right")
     for layer in document["layers"]:
@@ -207,4 +208,4 @@ def _table(document: dict[str, Any]) -> Table:
             f"{layer['zeros']:.1%}",
             str(layer["silent"]),
         )
-    return table
+    return titled(document["input"], table)

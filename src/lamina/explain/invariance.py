@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import RenderableType
 from rich.table import Table
 
 from lamina.core.config import Config, Field
@@ -19,7 +20,7 @@ from lamina.core.registry import register
 from lamina.explain.disturbances import MOVES, moved
 from lamina.explain.drawing import bare, draw, show_image, to_shares
 from lamina.explain.judged import choose_rows, judge, judged_rows
-from lamina.explain.views import Subject, ViewResult
+from lamina.explain.views import Subject, ViewResult, titled
 from lamina.tasks.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -161,12 +162,12 @@ def _draw(subject: Subject, pipeline: Pipeline, image: torch.Tensor, document: d
     )
 
 
-def _table(document: dict[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title=document["shown"], title_justify="left")
+def _table(document: dict[str, Any]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("move", "amount", "accuracy", "same decision"):
         table.add_column(name, justify="left" if name == "move" else "right")
     for kind, found in document["moves"].items():
         for place, amount in enumerate(found["amount"]):
             numbers = (f"{found[key][place]:.4f}" for key in ("accuracy", "same"))
             table.add_row(kind if place == 0 else "", f"{amount:g} {found['unit']}", *numbers)
-    return table
+    return titled(document["shown"], table)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import RenderableType
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from lamina.core.errors import UsageError
 from lamina.core.registry import register
 from lamina.explain.derivations import CONVOLUTIONS
 from lamina.explain.drawing import bare, draw, largest, shorten, show_map
-from lamina.explain.views import Subject, ViewResult, refusal
+from lamina.explain.views import Subject, ViewResult, refusal, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -188,11 +189,12 @@ def _arrangement(weight: Images, *, coloured: bool, scale: float) -> str:
     return mean or ("The channels stand side by side." if channels > 1 else "Red raises, blue lowers.")
 
 
-def _table(document: dict[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
-    table.title = f"{document['layer']}: {len(document['kernels'])} of {'x'.join(map(str, document['shape'][1:]))}"
+def _table(document: dict[str, Any]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for title in (document["kind"], "min", "max", "norm"):
         table.add_column(title, justify="left" if title == document["kind"] else "right")
     for kernel in document["kernels"]:
         table.add_row(kernel["label"], *(f"{kernel[key]:.4g}" for key in ("min", "max", "norm")))
-    return table
+    return titled(
+        f"{document['layer']}: {len(document['kernels'])} of {'x'.join(map(str, document['shape'][1:]))}", table
+    )

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.console import RenderableType
 from rich.table import Table
 
 from lamina.core.config import Config, Field
 from lamina.core.errors import UsageError
 from lamina.core.registry import register
 from lamina.explain.drawing import draw
-from lamina.explain.views import Subject, Sweep, ViewResult
+from lamina.explain.views import Subject, Sweep, ViewResult, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,10 +97,10 @@ def _draw(subject: Subject, sweep: Sweep) -> bytes:
     )
 
 
-def _table(document: dict[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False, title=document["shown"], title_justify="left")
+def _table(document: dict[str, Any]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, show_header=False)
     table.add_row("falls fastest at", f"{document['suggestion']:.3g}")
     diverged = document["diverged_at"]
     table.add_row("explodes at", "not reached" if diverged is None else f"{diverged:.3g}")
     table.add_row("steps", str(document["num_steps"]))
-    return table
+    return titled(document["shown"], table)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import RenderableType
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ from lamina.core.registry import register
 from lamina.explain.activations import Activation, evaluating, has_gradients, record
 from lamina.explain.drawing import bare, draw, shorten, show_image, to_shares
 from lamina.explain.explained import output_names
-from lamina.explain.views import Subject, ViewResult, example_inputs, refusal
+from lamina.explain.views import Subject, ViewResult, example_inputs, refusal, titled
 from lamina.tasks.pipeline import model_device
 
 if TYPE_CHECKING:
@@ -350,10 +351,10 @@ def _draw(subject: Subject, pictures: Tensor, bounds: Bounds, document: dict[str
     )
 
 
-def _table(document: dict[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title=document["shown"], title_justify="left")
+def _table(document: dict[str, Any]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("unit", "name", "start", "end"):
         table.add_column(name, justify="left" if name == "name" else "right")
     for unit in document["units"]:
         table.add_row(str(unit["unit"]), unit["name"], f"{unit['start']:.4g}", f"{unit['end']:.4g}")
-    return table
+    return titled(document["shown"], table)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import RenderableType
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ from lamina.explain.derivations import CONVOLUTIONS
 from lamina.explain.drawing import as_picture, bare, draw, show_image, to_shares
 from lamina.explain.layers import summarise
 from lamina.explain.saliency import pictures_of
-from lamina.explain.views import Subject, ViewResult, example_inputs, refusal
+from lamina.explain.views import Subject, ViewResult, example_inputs, refusal, titled
 from lamina.tasks.pipeline import model_device
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def receptive_field_view(subject: Subject, config: ReceptiveFieldConfig) -> View
         UsageError: No such layer, a model without maps (dense, tables), or one without gradients.
     """
     model = subject.model
-    example = example_inputs(subject)
+    example = subject.inputs if _given(subject) else example_inputs(subject)
     if not isinstance(example, Tensor) or example.ndim < 3 or not example.is_floating_point():
         raise refusal(
             "receptive-field",
@@ -264,11 +265,11 @@ def _draw(
     )
 
 
-def _table(document: dict[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title=document["shown"], title_justify="left")
+def _table(document: dict[str, Any]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("layer", "maps", "can see", "sees", "share"):
         table.add_column(name, justify="left" if name in ("layer", "maps") else "right")
     for layer in document["layers"]:
         maps, field = ("x".join(map(str, layer[key])) for key in ("maps", "theoretical"))
         table.add_row(layer["name"], maps, field, f"{layer['effective']:.3g}", f"{layer['share']:.0%}")
-    return table
+    return titled(document["shown"], table)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import RenderableType
 from rich.table import Table
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from lamina.explain.disturbances import DISTURBANCES, Draw
 from lamina.explain.drawing import bare, draw, show_image, to_shares
 from lamina.explain.invariance import pixel_maximum
 from lamina.explain.judged import choose_rows, judge, judged_rows
-from lamina.explain.views import Subject, ViewResult
+from lamina.explain.views import Subject, ViewResult, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -177,12 +178,12 @@ def _draw(
     )
 
 
-def _table(document: dict[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title=document["shown"], title_justify="left")
+def _table(document: dict[str, Any]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("disturbance", "level", "accuracy", "lowest", "highest"):
         table.add_column(name, justify="left" if name == "disturbance" else "right")
     for kind, found in document["disturbances"].items():
         for place, level in enumerate(found["level"]):
             numbers = (f"{found[key][place]:.4f}" for key in ("accuracy", "lowest", "highest"))
             table.add_row(kind if place == 0 else "", f"{level:g}", *numbers)
-    return table
+    return titled(document["shown"], table)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import RenderableType
 from rich.table import Table
 from torch import Tensor
 
@@ -30,7 +31,7 @@ from lamina.explain.attributions import (
 )
 from lamina.explain.drawing import as_picture, draw, largest, shorten, show_image, show_map, to_shares
 from lamina.explain.explained import Explained, Quantity, explain_output, image_inputs
-from lamina.explain.views import Subject, ViewResult, refusal
+from lamina.explain.views import Subject, ViewResult, refusal, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -286,8 +287,8 @@ def pictures_of(subject: Subject, inputs: Tensor) -> list[Floats]:
     return [to_shares(image, low=0.0, high=maximum or 255.0) for image in shown]
 
 
-def _table(document: dict[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title=document["shown"])
+def _table(document: dict[str, Any]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold")
     quantity = document["quantity"]
     table.add_column("input", overflow="fold")
     for name in ("target", quantity, "method", "min", "max", "sum"):
@@ -298,4 +299,4 @@ def _table(document: dict[str, Any]) -> Table:
             table.add_row(*first, method, *(f"{values[key]:.4g}" for key in ("min", "max", "sum")))
     for method, reason in document["left_out"].items():
         table.add_row("", "", "", method, reason)
-    return table
+    return titled(document["shown"], table)

@@ -86,6 +86,7 @@ def subject_of(
         if golden:
             rows = len(next(iter(golden.values())))
             give_inputs(subject, Columns(golden), [f"golden example {row}" for row in range(rows)])
+            subject.own_examples = True
     return subject
 
 
@@ -96,6 +97,7 @@ def give_inputs(subject: Subject, columns: Columns, names: Sequence[str]) -> Non
     device = model_device(subject.model)
     batch = subject.preprocessing.to(device)({key: tensor.to(device) for key, tensor in raw.items()})
     subject.inputs = model_input(batch)
+    subject.own_examples = False
     subject.raw = next((raw[column] for column in ("image", "signal", "volume") if column in raw), None)
     subject.input_names = [Path(name).name if "/" in name else name for name in names[:_MOST_INPUTS]]
 

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 
 import torch
 from numpy.typing import NDArray
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 from torch import Tensor, nn
 
 from lamina.core.errors import UsageError
@@ -22,7 +24,17 @@ from lamina.data.columns import Columns, DataSpec
 from lamina.data.preprocessing import Preprocessing
 from lamina.tasks.base import Task
 
-__all__ = ["Inputs", "Subject", "Sweep", "ViewResult", "example_inputs", "refusal", "show_view", "views_that_read"]
+__all__ = [
+    "Inputs",
+    "Subject",
+    "Sweep",
+    "ViewResult",
+    "example_inputs",
+    "refusal",
+    "show_view",
+    "titled",
+    "views_that_read",
+]
 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
@@ -57,6 +69,8 @@ class Subject:
         spec: What the model reads, after preprocessing (`preprocessing.spec`).
         preprocessing: What stands before the model.
         inputs: What the model is called with: a preprocessed batch, several positional tensors, or tensors by name.
+        own_examples: `inputs` are a bundle's own examples, because nothing else was given: they are looked at by views that
+            need some, and say nothing about how large a batch is meant.
         run: The run folder.
         raw: The pictures (B, C, H, W) that `inputs` were made from, before preprocessing; only drawn.
         input_names: Name of each row of `inputs`.
@@ -73,6 +87,7 @@ class Subject:
     preprocessing: Preprocessing | None = None
     inputs: Inputs | None = None
     run: Path | None = None
+    own_examples: bool = False
     raw: Tensor | None = field(default=None, repr=False)
     input_names: Sequence[str] = ()
     task: Task | None = None
@@ -102,6 +117,11 @@ class ViewResult:
     renderable: RenderableType
     figure: bytes | None = field(default=None, repr=False)
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+
+
+def titled(title: str, table: Table) -> RenderableType:
+    """A table under a title that may be wider than the table."""
+    return Group(Text(title, style="italic"), table)
 
 
 def views_that_read(*kinds: str) -> list[str]:
@@ -146,7 +166,7 @@ def example_inputs(subject: Subject) -> Inputs:
         UsageError: Nothing says what the model reads.
     """
     model, spec = subject.model, subject.spec
-    if subject.inputs is not None:
+    if subject.inputs is not None and not subject.own_examples:
         return subject.inputs
     column = None if spec is None else spec.model_input
     if column is not None and all(size > 0 for size in column.shape):

@@ -43,6 +43,8 @@ def test_a_runs_own_rows_are_its_test_split(run: Path, capsys: pytest.CaptureFix
     assert (found["split"], found["num_rows"]) == ("test", 359)
     found = document(capsys, str(run), "mistakes", "--split", "train")
     assert (found["split"], found["out_of_sample"]) == ("train", False)
+    assert main(["inspect", str(run), "layers", "--split", "train"]) == 2
+    assert "looks at no split" in capsys.readouterr().err
 
 
 def test_a_bundle_needs_data(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,12 @@ def test_a_bundle_shows_its_golden_examples(bundle: Bundle) -> None:
     assert show_view("saliency", subject, method="gradient").document["inputs"][3]["input"] == "golden example 3"
 
 
+def test_counts_are_of_one_row_whatever_the_examples(bundle: Bundle) -> None:
+    assert show_view("layers", subject_of(bundle)).document["input_shape"] == [1, 1, 8, 8]
+    images = lm.load_data("digits").splits["all"]["image"][:3]
+    assert show_view("layers", subject_of(bundle, inputs=images)).document["input_shape"] == [3, 1, 8, 8]
+
+
 def test_inputs_are_read_as_for_predict(bundle: Bundle) -> None:
     images = lm.load_data("digits").splits["all"]["image"][:2]
     subject = subject_of(bundle, inputs=images.numpy())
