@@ -51,11 +51,11 @@ declare(
     source="Howard, Ruder (2018), arXiv:1801.06146; Kumar, Raghunathan, Jones, Ma, Liang (2022), arXiv:2202.10054 (the head first)",
     extends="photos-transfer",
     example="lamina train photos-finetune --data PATH --weights FILE",
-    training={"epochs": 6},
+    training={"epochs": 5},
     stages={
         "head": {"epochs": 120},
         "finetune": {
-            "optimizer": {"lr": 2e-4},
+            "optimizer": {"lr": 3e-5},
             "warmup": 0.2,
             "layer_decay": 0.8,
             "freeze_batch_norm": True,
