@@ -118,8 +118,8 @@ declare(
 declare(
     __name__,
     "sign-cnn",
-    "The sign-language course's network with its augmentation: small rotations, zooms, shifts, and the horizontal flip, "
-    "after which a hand signs the same (a written digit would not: digits get no flips).",
+    # Mirrored, a hand signs the same; a written digit or letter would not, which is why no recipe for those flips.
+    "The sign-language course's network with small rotations, zooms, shifts, and the flip, which hands survive.",
     source="the sign-language course's Keras notebook on the Sign Language MNIST table; data: kaggle.com/datamunge/sign-language-mnist",
     needs=_SIGNS,
     task=_CLASSIFY,
