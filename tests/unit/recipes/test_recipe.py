@@ -67,17 +67,22 @@ def test_what_the_data_decides_stays_open() -> None:
 
 def test_the_factory_fills_no_field_that_recipes_do_not_leave_open() -> None:
     from lamina.core.registry import lookup
+    from lamina.data.columns import ColumnSpec, DataSpec
     from lamina.data.loading import load_data
     from lamina.models import factory
 
     filled: set[str] = set()
-    for source in ("digits", "iris", "diabetes"):
-        spec = load_data(source).spec
+    label = ColumnSpec(role="label", dtype="int64", classes=("a", "b"))
+    waves = ColumnSpec(role="series", dtype="float32", shape=(2, 64))
+    blocks = ColumnSpec(role="volume", dtype="uint8", shape=(1, 16, 16, 16))
+    pairs = (("signal", waves), ("volume", blocks))
+    made_up = [DataSpec(columns={name: column, "label": label}, num_rows={}) for name, column in pairs]
+    for spec in [*(load_data(source).spec for source in ("digits", "iris", "diabetes")), *made_up]:
         if "number" in spec.columns:
             spec = spec.model_copy(update={"columns": {**spec.columns, "features": spec.columns["number"]}})
         for model in names("model"):
             flags = describe("model", model).capabilities
-            fits = "image" in spec.columns or flags.get("input") != "image"
+            fits = flags.get("input") not in ("image", "signal", "volume") or flags["input"] in spec.columns
             if fits and (spec.classes or flags.get("regression")):
                 filled |= set(factory._from_spec(lookup("model", model), spec, {}))
     assert filled == FROM_DATA
