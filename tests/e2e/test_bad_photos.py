@@ -198,7 +198,10 @@ def test_faults_stop_training_and_the_mend_works(tmp_path: Path, capsys: pytest.
     assert str(odd) in told
     assert "data.on_fault=skip" in told
     assert main([*words, "--run", str(tmp_path / "two"), "data.on_fault=skip"]) == 0
-    assert "odd.jpg" in (tmp_path / "two" / "data.json").read_text()
+    assert f"warning: {odd}: The image is damaged" in capsys.readouterr().err
+    document = json.loads((tmp_path / "two" / "data.json").read_text())
+    assert [fault["file"] for fault in document["faults"]] == [str(odd)]
+    assert any("Files with faults: 1" in note for note in document["notes"])
 
 
 @pytest.mark.parametrize("skip", [False, True])

@@ -230,7 +230,7 @@ def _warn_of(document: Mapping[str, Any], listener: Listener, *, where: Path) ->
     for kind in ("leaks", "faults"):
         found = document.get(kind) or []
         for item in found[:_SHOWN]:
-            listener.warn(str(item.get("message", item)) if isinstance(item, Mapping) else str(item))
+            listener.warn(_sentence(item) if isinstance(item, Mapping) else str(item))
         if len(found) > _SHOWN:
             more = f"… and {len(found) - _SHOWN} more" if kind == "faults" else _all_leaks(document)
             listener.warn(f"{more}; {where} lists {'them' if len(found) < MAX_LISTED else f'{MAX_LISTED} of them'}.")
@@ -246,3 +246,9 @@ def _all_leaks(document: Mapping[str, Any]) -> str:
             f"{row['exact']} of the {rows} rows of {second} stand in {first}, {row['near']} have a near duplicate there"
         )
     return "In all, " + "; ".join(parts)
+
+
+def _sentence(item: Mapping[str, Any]) -> str:
+    """What is wrong, and for a fault in which file."""
+    message = str(item.get("message", item))
+    return f"{item['file']}: {message}" if item.get("file") else message

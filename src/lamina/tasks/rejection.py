@@ -2,7 +2,8 @@
 
 The score of a row is its largest probability after temperature scaling. The threshold is the k-th smallest score of n
 validation rows, k = floor(share * (n + 1)): a new row of a known class falls below it with probability at most `share`,
-whatever the network, as long as it comes from where the validation rows come from (split conformal prediction). Nothing of
+whatever the network, as long as it comes from where the validation rows come from and these chose nothing else (split
+conformal prediction; in training they choose the best weights and the temperature too, which loosens it a little). Nothing of
 the kind holds for rows of no class: how many of those pass is measured with `lamina evaluate --outsiders`, not promised.
 
 Source: Hendrycks, Gimpel (2017), arXiv:1610.02136 (largest probability); Guo, Pleiss, Sun, Weinberger (2017),
