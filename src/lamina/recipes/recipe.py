@@ -482,6 +482,8 @@ def _check_stage(name: str, stage: Mapping[str, Any], values: Mapping[str, Any],
 def _step(section: str, kind: str, step: Mapping[str, Any], place: _Places) -> dict[str, Any]:
     values = dict(step)
     _chosen(section, kind, "name", values, place)
+    for inner in values.get("steps", ()):  # the steps of a policy
+        _step(section, kind, {"name": inner} if isinstance(inner, str) else inner, place)
     return values
 
 

@@ -13,6 +13,7 @@ from lamina.core.errors import ConfigError, LaminaError, UnknownNameError
 from lamina.data.augment.policy import RandAugment, unfold
 from lamina.data.augmentation import Augmentation
 from lamina.data.columns import Columns, ColumnSpec, DataSpec, column_spec
+from lamina.recipes.recipe import resolve
 from lamina.tasks.classification import ClassificationConfig
 from lamina.tasks.image_classification import ImageClassification
 
@@ -206,6 +207,21 @@ def test_wrong_policies_are_refused(steps: list[Any], error: type[LaminaError], 
     with pytest.raises(error) as caught:
         Augmentation(steps, spec_of(flat_images(2)))
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("augment=[{name: sometimes, steps: [{name: rotat}]}]", "'rotate'"),
+        ("augment=[{name: one_of, steps: [{name: sequence, steps: [{name: blur, sigmo: 1}]}]}]", "sigma"),
+        ("augment=[{name: sometimes, steps: [5]}]", "steps"),
+    ],
+)
+def test_steps_inside_policies_are_checked_with_the_recipe(words: str, says: str) -> None:
+    with pytest.raises(LaminaError) as caught:
+        resolve("digits", assignments=[words])
+    assert says in str(caught.value)
+    resolve("digits", assignments=["augment=[{name: sometimes, steps: [blur, {name: noise}]}]"])
 
 
 def test_steps_that_need_a_range_say_so() -> None:
