@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import torch
@@ -39,6 +40,15 @@ def tell_weights(model: nn.Module, preprocessing: Preprocessing, listener: Liste
         warning = other_preparation(origin.preparation, preprocessing)
         if warning is not None:
             listener.warn(warning)
+    classes = preprocessing.spec.classes
+    if origin.labels and classes and classes != origin.labels:
+        listener.warn(
+            f"The head was trained for {_some(origin.labels)}; the data has {_some(classes)}. new_head=true begins a new one."
+        )
+
+
+def _some(classes: Sequence[str]) -> str:
+    return ", ".join(classes[:4]) + (f", … ({len(classes)} classes)" if len(classes) > 4 else "")
 
 
 def other_preparation(wanted: Preparation, preprocessing: Preprocessing) -> str | None:

@@ -266,6 +266,13 @@ def test_booleans_are_0_or_1(legacy: bool, tmp_path: Path) -> None:
         read_torch_file(put(tmp_path, wrong))
 
 
+def test_a_flipped_bit_in_a_storage_is_found(tmp_path: Path) -> None:
+    data = bytearray(crafted_zip({"w": GOOD}, {"0": FOUR}))
+    data[data.index(FOUR) + 5] ^= 1
+    with pytest.raises(WeightsError, match="damaged: Bad CRC-32"):
+        read_torch_file(put(tmp_path, bytes(data)))
+
+
 def test_other_files_are_named(tmp_path: Path) -> None:
     for data in (b"", b"hello", pickle.dumps({}), b"\x89HDF\r\n\x1a\n"):
         with pytest.raises(WeightsError, match="as no file of torch does"):

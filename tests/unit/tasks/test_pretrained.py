@@ -14,7 +14,7 @@ from lamina.data.columns import Columns, ColumnSpec, DataSpec
 from lamina.data.preprocessing import Preprocessing
 from lamina.models.factory import create_model
 from lamina.models.weights.table import Preparation, get_table
-from lamina.recipes.from_weights import other_preparation
+from lamina.recipes.from_weights import other_preparation, tell_weights
 from lamina.tasks.bundle import load_bundle
 from lamina.tasks.pretrained import bundle_from_weights
 from torch_files import put, saved
@@ -98,3 +98,38 @@ def test_other_preparations_are_noticed(
     assert (found is not None) == differs
     if found is not None:
         assert "preprocess" in found
+
+
+class Heard:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def test_a_head_for_other_classes_is_noticed(tmp_path: Path) -> None:
+    path = put(tmp_path, saved(theirs("akamaster-resnet", "resnet20")))
+    names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    image = ColumnSpec(role="image", dtype="uint8", shape=(3, 32, 32))
+    rows = Columns({"image": torch.zeros(1, 3, 32, 32, dtype=torch.uint8), "label": torch.zeros(1, dtype=torch.int64)})
+    cifar = get_table("akamaster-resnet").preparation.steps()
+    for classes, new_head, warns in (
+        (names, False, False),
+        (names[::-1], False, True),
+        (names[::-1], True, False),
+    ):
+        label = ColumnSpec(role="label", dtype="int64", classes=classes)
+        spec = DataSpec(columns={"image": image, "label": label}, num_rows={"train": 1})
+        heard = Heard()
+        model = create_model("resnet20", spec, seed=0, weights=path, new_head=new_head)
+        tell_weights(model, Preprocessing.fit(cifar, rows, spec), heard)
+        assert len(heard.notes) > 1
+        assert [text[:18] for text in heard.warnings] == (["The head was train"] if warns else [])
+        tell_weights(create_model("resnet20", seed=0), Preprocessing.fit(cifar, rows, spec), heard)
