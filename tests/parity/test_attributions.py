@@ -17,6 +17,7 @@ from lamina.explain.attributions import (
 )
 from lamina.explain.confident_learning import doubt_labels
 from lamina.explain.receptive_field import effective_field
+from lamina.explain.views import Subject, show_view
 
 
 @pytest.fixture
@@ -163,3 +164,30 @@ def test_what_is_refused(linear: nn.Sequential, inputs: Tensor) -> None:
     with pytest.raises(UsageError, match="cannot be differentiated"):
         gradient(Steps(), inputs, TARGET)
     assert scores_of(Steps(), inputs, TARGET).shape == (3,)
+
+    class Cut(nn.Module):
+        """Maps whose gradients are cut off behind them."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 3, 3, dtype=torch.float64)
+
+        def forward(self, values: Tensor) -> Tensor:
+            return self.conv(values).detach().mean(dim=(2, 3))
+
+    with pytest.raises(UsageError, match="cannot be differentiated"):
+        grad_cam(Cut(), inputs, TARGET)
+    for view in ("activation-maximisation", "receptive-field"):
+        with pytest.raises(UsageError, match="cannot be differentiated"):
+            show_view(view, Subject(Staircase(), inputs=inputs))
+
+
+class Staircase(nn.Module):
+    """Steps before its maps: nothing has a derivative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 3, 3, dtype=torch.float64).requires_grad_(False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.conv((values.double() > 0).double()).mean(dim=(2, 3))

@@ -16,7 +16,16 @@ from lamina.core import draws
 from lamina.core.errors import ConfigError, ShapeError, UsageError
 from lamina.explain.activations import Activation, evaluating, last_maps, record
 
-__all__ = ["Read", "grad_cam", "gradient", "integrated_gradients", "occlusion", "scores_of", "smoothgrad"]
+__all__ = [
+    "Read",
+    "grad_cam",
+    "gradient",
+    "integrated_gradients",
+    "not_differentiable",
+    "occlusion",
+    "scores_of",
+    "smoothgrad",
+]
 
 Read = Callable[[Tensor], Tensor]
 
@@ -204,7 +213,9 @@ def grad_cam(
         activations, outputs = record(model, inputs.detach().clone().requires_grad_(True))
         maps = _maps(activations, layer, type(model).__name__)
         score = _chosen(outputs if read is None else read(outputs), target, inputs, type(model).__name__)
-        (slope,) = torch.autograd.grad(score.sum(), maps.value)
+        slope = torch.autograd.grad(score.sum(), maps.value, allow_unused=True)[0] if score.requires_grad else None
+    if slope is None:
+        raise not_differentiable("grad_cam")
     axes = tuple(range(2, slope.ndim))
     weights = slope.mean(dim=axes, keepdim=True)  # (B, K, 1, …), alpha of equation 1
     cam = (weights * maps.value.detach()).sum(dim=1, keepdim=True).relu()  # (B, 1, *positions of the maps)
@@ -212,6 +223,16 @@ def grad_cam(
         return cam
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(axes)]
     return nn.functional.interpolate(cam, size=inputs.shape[2:], mode=mode, align_corners=False)
+
+
+def not_differentiable(where: str) -> UsageError:
+    """The error for outputs that do not hang on the inputs in a way that has a derivative."""
+    return UsageError(
+        "The outputs cannot be differentiated with respect to the inputs.",
+        where=where,
+        accepts="a network of differentiable layers; the views layers, mistakes, invariance and robustness need no gradients",
+        mend="occlusion needs no gradients: the view saliency with method=occlusion",
+    )
 
 
 # --- what is explained ---------------------------------------------------------------------------------------------
@@ -266,12 +287,7 @@ def _gradient(score: Read, inputs: Tensor) -> Tensor:
         value = score(leaf)
         slope = torch.autograd.grad(value.sum(), leaf, allow_unused=True)[0] if value.requires_grad else None
     if slope is None:
-        raise UsageError(
-            "The outputs cannot be differentiated with respect to the inputs.",
-            where="gradients of the model",
-            accepts="a network of differentiable layers",
-            mend="occlusion needs no gradients: method=occlusion",
-        )
+        raise not_differentiable("gradients of the model")
     return slope
 
 

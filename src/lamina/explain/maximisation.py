@@ -25,6 +25,7 @@ from lamina.core.config import Config, Field
 from lamina.core.errors import UsageError, nearest
 from lamina.core.registry import register
 from lamina.explain.activations import Activation, evaluating, has_gradients, record
+from lamina.explain.attributions import not_differentiable
 from lamina.explain.drawing import bare, draw, shorten, show_image, to_shares
 from lamina.explain.explained import output_names
 from lamina.explain.views import Subject, ViewResult, example_inputs, refusal, titled
@@ -203,6 +204,8 @@ def _step(
         leaf = free.detach().requires_grad_(True)
         full = torch.roll(_resized(leaf, positions), shifts, dims=tuple(range(2, free.ndim)))
         gain = score(middle + half * full)
+        if not gain.requires_grad:
+            raise not_differentiable("view activation-maximisation")
         (slope,) = torch.autograd.grad(gain.sum(), leaf)
         penalty = config.decay * (leaf**2).mean(dim=axes) + config.smoothness * _roughness(leaf)
         (pull,) = torch.autograd.grad(penalty.sum(), leaf)

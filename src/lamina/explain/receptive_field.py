@@ -23,6 +23,7 @@ from lamina.core.config import Config, Field
 from lamina.core.errors import UsageError, nearest
 from lamina.core.registry import register
 from lamina.explain.activations import Activation, has_gradients, record
+from lamina.explain.attributions import not_differentiable
 from lamina.explain.derivations import CONVOLUTIONS
 from lamina.explain.drawing import as_picture, bare, draw, show_image, to_shares
 from lamina.explain.layers import summarise
@@ -129,6 +130,8 @@ def effective_field(model: nn.Module, inputs: Tensor, layer: str, *, num_draws: 
         found = next(one for one in record(model, leaf)[0] if one.name == layer)
         place: tuple[Any, ...] = (..., *(size // 2 for size in found.value.shape[2:]))
         middle = found.value[place]  # (B, K)
+        if not middle.requires_grad:
+            raise not_differentiable("view receptive-field")
         counters = torch.arange(middle.shape[1], dtype=torch.int32, device=inputs.device)
         for draw_number in range(num_draws):
             drawn = draws.uniform(draws.stream_key(seed, "sample", "signs", draw_number), counters)

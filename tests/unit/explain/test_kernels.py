@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from torch import nn
 
 from lamina.core.errors import UsageError
 from lamina.data.columns import ColumnSpec, DataSpec
+from lamina.explain import kernels
+from lamina.explain.drawing import draw
 from lamina.explain.kernels import KernelsConfig, kernels_view
 from lamina.explain.views import Subject
 from lamina.models.lenet import LeNet
@@ -41,6 +44,32 @@ def test_convolution_kernels() -> None:
         torch.tensor([kernel["values"] for kernel in document["kernels"]]), model.conv1.weight.detach()
     )
     assert document["scale"] == pytest.approx(float(model.conv1.weight.detach().abs().max()))
+    assert picture(result.figure).std() > 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (nn.Conv1d(1, 4, 5), "over a line"),
+        (nn.Conv1d(3, 4, 5), "one row per channel"),
+        (nn.Conv2d(2, 4, (3, 5)), "side by side"),
+        (nn.Conv2d(9, 4, 3), "mean of 9 channels"),
+        (nn.Conv3d(1, 4, (2, 3, 4)), "slices side by side"),
+        (nn.Conv3d(6, 4, 3), "mean of 6 channels"),
+    ],
+)
+def test_kernels_in_one_to_three_dimensions(layer: nn.Module, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = []
+
+    def watched(paint: Any, *, note: str, **more: Any) -> bytes:
+        notes.append(note)
+        return draw(paint, note=note, **more)
+
+    monkeypatch.setattr(kernels, "draw", watched)
+    result = kernels_view(Subject(nn.Sequential(nn.Identity(), layer)), KernelsConfig())
+    assert result.document["shape"] == list(layer.weight.shape)
+    np.testing.assert_array_equal(result.arrays["kernels"], layer.weight.detach().numpy())
+    assert said in notes[0]
     assert picture(result.figure).std() > 1
 
 
