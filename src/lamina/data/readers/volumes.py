@@ -1,7 +1,8 @@
 """Volumes and clips with a class each: NPZ and NPY arrays, or folders of frames `class/clip/frame001.png`.
 
 Arrays of five dimensions, or that are called volumes or clips, are recognised; four-dimensional ones are images unless
-asked for with data.reader=volume. Folders are taken for clips where each holds frames that are numbered without a gap.
+asked for with data.reader=volume. Folders are taken for clips by themselves only where each holds frame1, frame2, …
+without a gap: numbered photographs are nothing unusual.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from lamina.data.readers.positions import (
 from lamina.data.readers.signals import SignalReader
 from lamina.data.readers.sources import Source, SourceFile, natural_key
 
-_FRAME: Final = re.compile(r"(?:frame|img|image|f)?[ _\-]?(\d+)", re.IGNORECASE)
+_FRAME: Final = re.compile(r"frame[ _\-]?(\d+)", re.IGNORECASE)
 # Clips of frames that are larger are fitted to this, and take one of every so many frames, unless data.shape says otherwise.
 DEFAULT_SIDE: Final = 64
 
@@ -65,7 +66,7 @@ class VolumeReader(Reader):
     makes = ("volume",)
 
     def sniff(self, source: Source) -> Guess:
-        """Sure when arrays have five dimensions or are called volumes, or folders hold numbered frames."""
+        """Sure when arrays have five dimensions or are called volumes, or folders hold frame1, frame2, …"""
         names, shapes = array_names(source), array_shapes(source)
         if shapes:
             if kind_of_names(names) == "volume":
@@ -75,7 +76,7 @@ class VolumeReader(Reader):
             return Guess(0.0, "no array has five dimensions or is called volumes")
         clips = find_clips(source)
         if _look_like_clips(clips):
-            return Guess(0.97, f"{len(clips)} folders hold frames that are numbered without a gap")
+            return Guess(0.97, f"{len(clips)} folders hold frames that are called so and numbered without a gap")
         return Guess(0.0, "neither arrays of volumes nor folders of numbered frames")
 
     def read(self, source: Source, config: DataConfig) -> Data:
@@ -139,8 +140,9 @@ def find_clips(source: Source) -> list[Clip]:
     clips = []
     for parts, files in folders.items():
         inner = parts[depth:]
-        split = next((found for part in inner[:-1] if (found := split_of(part)) is not None), None)
-        inner = inner[1:] if split is not None else inner
+        places = [place for place, part in enumerate(inner[:-1]) if split_of(part) is not None]
+        split = split_of(inner[places[-1]]) if places else None
+        inner = inner[places[-1] + 1 :] if places else inner
         label = inner[-2] if len(inner) > 1 else None
         frames = tuple(sorted(files, key=lambda file: natural_key(file.name)))
         clips.append(Clip("/".join(parts), label, split or split_of_source(source), frames))
@@ -157,9 +159,9 @@ def _common_depth(folders: Sequence[tuple[str, ...]]) -> int:
 
 
 def _look_like_clips(clips: Sequence[Clip]) -> bool:
-    """Whether all folders have a class above them, several have the same class, and all frames are numbered without a gap."""
-    labels = [clip.label for clip in clips]
-    if len(clips) < 2 or None in labels or len(set(labels)) == len(clips):
+    """Whether all folders have a class above them, of which there are several, and hold frame1, frame2, … without a gap."""
+    labels = {clip.label for clip in clips}
+    if None in labels or len(labels) < 2 or len(labels) == len(clips):
         return False
     for clip in clips:
         found = [_FRAME.fullmatch(PurePosixPath(frame.name).stem) for frame in clip.frames]

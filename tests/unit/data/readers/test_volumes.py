@@ -118,9 +118,24 @@ def test_frames_of_different_sizes_are_fitted(tmp_path: Path) -> None:
 def test_folders_of_photographs_are_no_clips(tmp_path: Path) -> None:
     write_clips(tmp_path, {"cats": 4, "dogs": 4})
     assert load_data(tmp_path).reader == "image-folder"
-    other = write_clips(tmp_path / "other", {"cats/tabby": 3, "cats/black": 3, "dogs/pug": 3}, name="photo-{:02d}x")
+    other = write_clips(tmp_path / "other", {"cats/tabby": 3, "cats/black": 3, "dogs/pug": 3}, name="{:04d}")
     assert load_data(other).reader == "image-folder"
     assert load_data(other, reader="volume").splits["all"]["volume"].shape == (3, 1, 3, 6, 8)
+
+
+@pytest.mark.parametrize("name", ["{:04d}", "frame{:03d}"])
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ["train.tar/set/train/cat", "train.tar/set/train/dog", "val.tar/set/val/cat", "val.tar/set/val/dog"],
+        ["set/cat", "set/dog", "set/cow"],
+        ["train/cat", "train/dog", "val/cat", "val/dog"],
+    ],
+)
+def test_classes_in_splits_and_wrappings_are_no_clips(name: str, folders: list[str], tmp_path: Path) -> None:
+    data = load_data(write_clips(tmp_path, dict.fromkeys(folders, 3), name=name))
+    assert data.reader == "image-folder"
+    assert set(data.spec.classes) >= {"cat", "dog"}
 
 
 def test_a_damaged_frame_is_a_fault_of_its_clip(tmp_path: Path) -> None:
