@@ -111,7 +111,8 @@ def reason_for(job: Job) -> str | None:
     fewest = int(torch.bincount(valid["label"], minlength=len(job.data.spec.classes)).min())
     if fewest >= FEW_ROWS:
         return None
-    return f"the rarest class has {fewest} validation rows, fewer than {FEW_ROWS}"
+    rows_of = f"{fewest} validation row{'' if fewest == 1 else 's'}"
+    return f"the rarest class has {rows_of}, fewer than {FEW_ROWS}"
 
 
 def cross_validate(job: Job, *, reason: str) -> CrossValidation:

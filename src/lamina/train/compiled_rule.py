@@ -42,7 +42,12 @@ def shortest_run() -> int:
 
 
 def choose_executor(
-    config: TrainingConfig, tools: StepTools, *, optimizer: Mapping[str, Mapping[str, Any]], num_steps: int
+    config: TrainingConfig,
+    tools: StepTools,
+    *,
+    optimizer: Mapping[str, Mapping[str, Any]],
+    num_steps: int,
+    freezes: bool = False,
 ) -> Choice:
     """`compiled` or `eager`, with the reason.
 
@@ -51,13 +56,14 @@ def choose_executor(
         tools: What the executors run.
         optimizer: Update name -> values of its optimizer section.
         num_steps: Steps of the stage.
+        freezes: The stage holds some of the network in evaluation mode, which steps are not traced in.
 
     Raises:
         ConfigError: `training.compile=always` where it cannot be done.
     """
     if config.compile == "never":
         return Choice("eager", "training.compile=never")
-    reason = refuse(tools)
+    reason = "the stage freezes some of the network" if freezes else refuse(tools)
     if reason is None and config.compile == "auto":
         reason = _unprofitable(tools, num_steps)
     if reason is None and find_compiler() is None:

@@ -384,12 +384,12 @@ class Trainer:
         self._eager = EagerExecutor(self._tools, should_stop=lambda: self._interruption.wanted)
         key = self._choice_key("executor")
         if key not in self.choices:
-            self.choices[key] = (
-                Choice("eager", "the stage freezes some of the network")
-                if stage.trainable is not None
-                else choose_executor(
-                    self.config, self._tools, optimizer=self._optimizer_values, num_steps=self._stage_steps
-                )
+            self.choices[key] = choose_executor(
+                self.config,
+                self._tools,
+                optimizer=self._optimizer_values,
+                num_steps=self._stage_steps,
+                freezes=stage.trainable is not None and not all(p.requires_grad for p in self.model.parameters()),
             )
         self._compiled = self._compile() if self.choices[key].value == "compiled" else None
 

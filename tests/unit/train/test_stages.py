@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lamina.core.errors import InterruptedRunError
+from lamina.core.errors import ConfigError, InterruptedRunError
 from lamina.data.augmentation import Augmentation
 from lamina.data.columns import Columns, Data, DataSpec, column_spec
 from lamina.data.preprocessing import Preprocessing
@@ -234,6 +234,14 @@ def test_patience_ends_a_stage_and_not_the_training() -> None:
     stages = [stage for stage, _, _ in watch.judged]
     assert stages.count(0) < 30
     assert stages.count(1) == 2
+
+
+def test_frozen_steps_are_never_compiled() -> None:
+    trainer = make(stages={"head": HEAD})
+    trainer.fit()
+    assert trainer.choices["executor"].reason == "the stage freezes some of the network"
+    with pytest.raises(ConfigError, match="the stage freezes some of the network"):
+        make(stages={"head": HEAD}, compile="always").fit()
 
 
 def test_steps_bound_every_stage() -> None:
