@@ -19,7 +19,7 @@ from lamina.core.config import Config, Field
 from lamina.core.errors import UsageError, nearest
 from lamina.core.registry import register
 from lamina.explain.activations import Activation, record
-from lamina.explain.drawing import bare, draw, largest, shorten, show_image, show_map
+from lamina.explain.drawing import as_picture, draw, largest, shorten, show_image, show_map
 from lamina.explain.explained import image_inputs, output_names
 from lamina.explain.saliency import pictures_of
 from lamina.explain.views import Subject, ViewResult, refusal, titled
@@ -178,11 +178,7 @@ def _draw(
             more = f", the first {config.most} shown" if len(value) > config.most else ""
             sign = "blue − white 0 red +" if signed else "dark 0, bright high"
             part.suptitle(f"{title}, {span}{more}; {sign}", x=0.01, ha="left", fontsize=8)
-            for place, axes in enumerate(part.subplots(1, columns, squeeze=False)[0]):
-                if place < min(len(value), config.most):
-                    show_map(axes, value[place], scale=scale, signed=signed)
-                else:
-                    bare(axes)
+            show_map(part.subplots(), _side_by_side(value[: config.most], columns), scale=scale, signed=signed)
 
     middle = " Of volumes the middle slice is drawn." if picture.ndim == 4 else ""
     return draw(
@@ -193,6 +189,17 @@ def _draw(
         note="One scale per layer. A bright map says that its pattern was found there, not what follows from it."
         + middle,
     )
+
+
+def _side_by_side(maps: Floats, columns: int) -> Floats:
+    """Maps (K, *positions) in one row of so many places, as (H, W) with gaps of NaN: one picture is laid out faster than many."""
+    pictures = [as_picture(one[None])[0] for one in maps]
+    height, width = pictures[0].shape
+    step = width + max(1, round(0.12 * width))
+    sheet = np.full((height, columns * step - (step - width)), np.nan)
+    for place, picture in enumerate(pictures):
+        sheet[:, place * step : place * step + width] = picture
+    return sheet
 
 
 def _table(document: dict[str, Any]) -> RenderableType:
