@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 
 from lamina.core.files import TEMPORARY_PREFIX, sha256_file
+from lamina.core.run_lock import LOCK_NAME
 from lamina.data.columns import Columns, Data, DataSpec, column_spec
 from lamina.data.preprocessing import Preprocessing
 from lamina.models.factory import create_model
@@ -115,7 +116,7 @@ def digest(folder: Path) -> dict[str, str]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    return [str(path) for path in folder.rglob(f"{TEMPORARY_PREFIX}*")]
+    return [str(path) for pattern in (f"{TEMPORARY_PREFIX}*", LOCK_NAME) for path in folder.rglob(pattern)]
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ def killed(tmp_path: Path, *words: str) -> list[dict[str, Any]]:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=500,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr
     rows: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
