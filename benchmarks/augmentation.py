@@ -5,7 +5,8 @@
 Bytes in, bytes or float32 out, each tool in the layout and with the calls that its documentation recommends; gathering the
 batch is nobody's work. Every contender is a process of its own. albumentations and Keras have environments of their own
 under benchmarks/environments/, kornia a folder of packages beside Lamina's own torch; this script makes them. The rounds
-go through all contenders in turn; figures are medians over the rounds, ratios medians of the ratios within a round.
+go through all contenders in turn, a second each (whole batches); figures are medians over the rounds, ratios medians of
+the ratios within a round.
 """
 
 from __future__ import annotations
@@ -83,9 +84,8 @@ def main() -> int:
     rounds = 3 if arguments.quick else arguments.rounds
     report: dict[str, Any] = {"benchmark": "augmentation", "machine": machine, "rounds": rounds, "cells": []}
     for size, channels, batch in CELLS:
-        images = (1 << 13 if size < 64 else 512) >> (2 if arguments.quick else 0)
         work = {
-            "size": size, "channels": channels, "batch": batch, "images": max(images, batch), "pool": 256,
+            "size": size, "channels": channels, "batch": batch, "pool": 256, "seconds": 0.3 if arguments.quick else 1.0,
             "degrees": 10.0, "zoom": 0.1, "shift": 0.1, "threads": arguments.threads,
         }  # fmt: skip
         cell = measure(work, chosen, rounds=rounds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -37,15 +38,14 @@ def setup(work: dict[str, Any]) -> Any:
         return augment(image=image)["image"]
 
     def run() -> int:
-        done = 0
-        while done < work["images"]:
+        done, end = 0, time.perf_counter() + work["seconds"]
+        while True:
             for start in range(0, len(images), work["batch"]):
                 batch = images[start : start + work["batch"]]
                 np.stack(list(pool.map(one, batch) if pool is not None else map(one, batch)))
                 done += len(batch)
-                if done >= work["images"]:
-                    break
-        return done
+                if time.perf_counter() >= end:
+                    return done
 
     run()
     return run, f"albumentations {A.__version__}, OpenCV {cv2.__version__}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,13 @@ def setup(work: dict[str, Any]) -> Any:
 
     @torch.no_grad()
     def run() -> int:
-        done = 0
-        while done < work["images"]:
+        done, end = 0, time.perf_counter() + work["seconds"]
+        while True:
             for batch in images.split(work["batch"]):
                 augment(batch.float() / 255)
                 done += len(batch)
-                if done >= work["images"]:
-                    break
-        return done
+                if time.perf_counter() >= end:
+                    return done
 
     run()
     return run, f"kornia {kornia.__version__}, torch {torch.__version__}"
