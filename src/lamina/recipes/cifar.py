@@ -1,7 +1,8 @@
 """Recipes for CIFAR-10: the residual networks of the paper, ResNet-18, VGG-11 and a small plain network.
 
-The defaults are made for a processor: 40 passes with a one-cycle rate, whose mean is about the paper's 0.1, instead of the paper's
-164 with two drops (64,000 steps on the 50,000 images), with the paper's batch size, momentum, weight decay and augmentation. `cifar10-resnet20-paper` is the paper's own.
+The defaults are made for a processor: 40 passes with a one-cycle rate that peaks at the paper's 0.1, instead of the paper's 164 with
+two drops (64,000 steps on the 50,000 images), with the paper's batch size, momentum, weight decay and augmentation. `cifar10-resnet20-paper`
+is the paper's own.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ declare(
     preprocess=_STANDARDISE,
     augment=_AUGMENT,
     model={"kind": "resnet20"},
-    optimizer={"name": "momentum", "lr": 0.2, "momentum": 0.9, "weight_decay": 1e-4},
+    optimizer={"name": "momentum", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4},
     schedule={"name": "one-cycle"},
     training={"epochs": 40, "batch_size": 128, "monitor": "accuracy"},
 )
@@ -44,7 +45,7 @@ declare(
     extends="cifar10-resnet20",
     # The paper subtracts the mean of each pixel and divides by nothing but the range.
     preprocess=({"name": "scale"}, {"name": "centre", "per": "feature"}),
-    optimizer={"lr": 0.1, "decay_bias": True},
+    optimizer={"decay_bias": True},
     schedule={"name": "step", "unit": "step", "milestones": [32_000, 48_000], "gamma": 0.1},
     training={"steps": 64_000},
 )
@@ -92,7 +93,7 @@ declare(
     source=f"He, Zhang, Ren, Sun (2015), arXiv:1512.03385, table 1; {_CYCLE}",
     extends="cifar10-resnet20",
     model={"kind": "resnet18", "stem": "cifar"},
-    optimizer={"lr": 0.1, "weight_decay": 5e-4},
+    optimizer={"weight_decay": 5e-4},
     training={"epochs": 15},
 )
 
