@@ -222,7 +222,7 @@ def _warn_of_flips(job: Job, listener: Listener) -> None:
     # Looking at the images costs nothing where they are in memory; where they must be decoded, the names must do.
     for flip in check_flips(job.augmentation, job.data.spec, train if train.in_memory else None):
         if flip.warns:
-            listener.warn(f"{flip.sentence()} `lamina inspect {job.recipe.name} augment` shows it.")
+            listener.warn(f"{flip.sentence()} The view `augment` of `lamina inspect` shows it.")
 
 
 def _warn_of(document: Mapping[str, Any], listener: Listener, *, where: Path) -> None:

@@ -3,9 +3,9 @@
 `warp` is torch's grid_sample: for any device, any dtype, and what tiny images on a CPU are done with. `warp_bytes` is a
 native loop over uint8 images (`warp.cpp`, compiled once per process where there is a C++ compiler): several times as
 fast, because it makes no grid of places and reads bytes, and untouched by other work on the machine, because it waits
-for no barrier. Both agree within 0.02 of 255 levels. The rule between them (`is_native`) looks at the images' dtype, size and device alone, never at the batch, so that an image
-is warped the same way in whatever batch it stands. `move` is for flips and whole-pixel shifts, which need no
-interpolation.
+for no barrier. Both agree within 0.02 of 255 levels. The rule between them (`is_native`) looks at the images' dtype,
+size and device alone, never at the batch, so that an image is warped the same way in whatever batch it stands. `move` is
+for flips and whole-pixel shifts, which need no interpolation.
 """
 
 from __future__ import annotations
