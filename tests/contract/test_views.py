@@ -150,6 +150,7 @@ def test_other_subjects_are_shown_or_refused_in_four_parts(name: str, kind: str)
     else:
         named = True
         json.dumps(shown.document, allow_nan=False)
+        assert shown.figure is None or shown.figure.startswith(b"\x89PNG")
     assert named
 
 

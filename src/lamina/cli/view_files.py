@@ -39,8 +39,8 @@ def write_view(path: Path, result: ViewResult, *, title: str, summary: str) -> N
 
     text = render_json({"schema": SCHEMA, **result.document}) + "\n"
     has = {
-        ".png": result.figure is not None,
-        ".html": result.figure is not None,
+        ".png": result.draws,
+        ".html": result.draws,
         ".json": True,
         ".npz": bool(result.arrays),
     }

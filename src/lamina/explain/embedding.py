@@ -8,6 +8,7 @@ of the same class is given as a number that no projection distorts.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -102,7 +103,7 @@ def embedding_view(subject: Subject, config: EmbeddingConfig) -> ViewResult:
         "PCA: straight distances, as far as two axes can. t-SNE: neighbours; distances between groups, their size and "
         "density mean little."
     )
-    figure = _draw(subject, shown, labels, judged.predicted.numpy(), document)
+    figure = partial(_draw, subject, shown, labels, judged.predicted.numpy(), document)
     arrays: dict[str, NDArray[Any]] = {
         "features": features,
         **shown,

@@ -6,6 +6,7 @@ Maps of one layer share a scale; layers do not. A layer without positions is dra
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def features_view(subject: Subject, config: FeaturesConfig) -> ViewResult:
         "not_shown": [activation.name for activation in activations if activation not in shown],
     }
     picture = pictures_of(_only(subject, config.row), one)[0]
-    figure = _draw(subject, picture, layers, list(arrays.values()), config, name)
+    figure = partial(_draw, subject, picture, layers, list(arrays.values()), config, name)
     return ViewResult(document, _table(document), figure, arrays)
 
 

@@ -7,6 +7,7 @@ turned by 180 degrees is a nine.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,7 +100,7 @@ def invariance_view(subject: Subject, config: InvarianceConfig) -> ViewResult:
         for kind, found in kinds.items()
         for name in ("amount", "accuracy", "same")
     }
-    figure = _draw(subject, pipeline, images[1 % len(images) :][:1], document)
+    figure = partial(_draw, subject, pipeline, images[1 % len(images) :][:1], document)
     return ViewResult(document, _table(document), figure, arrays)
 
 

@@ -9,6 +9,7 @@ side by side.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -54,7 +55,7 @@ def kernels_view(subject: Subject, config: KernelsConfig) -> ViewResult:
         UsageError: The model has no convolution, and no dense layer whose inputs are pixels.
     """
     name, layer = _first_layer(subject.model)
-    weight = layer.weight.detach().float().cpu()
+    weight = layer.weight.detach().float().cpu().clone()
     is_linear = isinstance(layer, nn.Linear)
     if is_linear:
         weight = weight.view(len(weight), *_image_shape(subject, config, weight.shape[1]))  # (units, C, H, W)
@@ -78,7 +79,7 @@ def kernels_view(subject: Subject, config: KernelsConfig) -> ViewResult:
             for label, kernel in zip(labels, weight, strict=True)
         ],
     }
-    figure = _draw(weight[: config.most].numpy(), labels[: config.most], subject=subject, document=document)
+    figure = partial(_draw, weight[: config.most].numpy(), labels[: config.most], subject=subject, document=document)
     return ViewResult(document, _table(document), figure, {"kernels": weight.numpy()})
 
 

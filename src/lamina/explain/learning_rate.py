@@ -5,6 +5,7 @@ The sweep itself is the engine's (`train/learning_rate.py`); the subject brings 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def learning_rate_view(subject: Subject, config: LearningRateConfig) -> ViewResu
         "means": "a place to begin: the best rate depends on the schedule, the batch size and how long one trains",
     }
     arrays = {"rates": np.asarray(sweep.rates), "losses": np.asarray(sweep.losses)}
-    return ViewResult(document, _table(document), _draw(subject, sweep), arrays)
+    return ViewResult(document, _table(document), partial(_draw, subject, sweep), arrays)
 
 
 def _draw(subject: Subject, sweep: Sweep) -> bytes:

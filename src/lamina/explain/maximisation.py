@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,7 +142,7 @@ def maximisation_view(subject: Subject, config: MaximisationConfig) -> ViewResul
         ],
         "means": "one of many inputs that the unit answers to; not what a typical example looks like",
     }
-    figure = _draw(subject, pictures, bounds, document)
+    figure = partial(_draw, subject, pictures, bounds, document)
     return ViewResult(document, _table(document), figure, {"pictures": pictures.cpu().numpy()})
 
 

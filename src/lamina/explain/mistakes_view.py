@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -94,7 +95,7 @@ def mistakes_view(subject: Subject, config: MistakesConfig) -> ViewResult:
         else "a label in doubt is one to look at again: the model may be wrong where the label is right",
     }
     shown = next((name for name in ("image", "signal", "volume") if name in columns), None)
-    figure = _draw(subject, columns, shown, document) if shown is not None else None
+    figure = partial(_draw, subject, columns, shown, document) if shown is not None else None
     arrays: dict[str, NDArray[Any]] = {
         "row": rows.numpy(),
         "label": judged.labels.numpy(),
@@ -129,10 +130,8 @@ def _describe(judged: Judged, columns: Columns, place: int) -> dict[str, Any]:
     }
 
 
-def _draw(subject: Subject, columns: Columns, column: str, document: dict[str, Any]) -> bytes | None:
+def _draw(subject: Subject, columns: Columns, column: str, document: dict[str, Any]) -> bytes:
     groups = [(kind, document[kind]) for kind in _GROUPS if document[kind]]
-    if not groups:
-        return None
     spec = subject.preprocessing.input_spec.columns.get(column) if subject.preprocessing is not None else None
     heights = [math.ceil(len(items) / _COLUMNS) for _, items in groups]
 

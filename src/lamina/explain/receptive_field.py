@@ -9,6 +9,7 @@ of the largest one, since pooling and strides can leave the very middle without 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -107,7 +108,7 @@ def receptive_field_view(subject: Subject, config: ReceptiveFieldConfig) -> View
         "layers": layers,
     }
     picture = pictures_of(subject, inputs)[0] if _given(subject) else None
-    figure = _draw(subject, picture, layers, list(arrays.values()))
+    figure = partial(_draw, subject, picture, layers, list(arrays.values()))
     return ViewResult(document, _table(document), figure, arrays)
 
 

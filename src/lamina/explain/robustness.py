@@ -6,6 +6,7 @@ Each level is judged on several keyed draws; the curve is their mean and the ban
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,7 +117,7 @@ def robustness_view(subject: Subject, config: RobustnessConfig) -> ViewResult:
         ]
         for kind, found in kinds.items()
     }
-    figure = _draw(subject, images[example], examples, maximum, document)
+    figure = partial(_draw, subject, images[example], examples, maximum, document)
     return ViewResult(document, _table(document), figure, arrays)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -163,7 +164,7 @@ def saliency_view(subject: Subject, config: SaliencyConfig) -> ViewResult:
         "inputs": rows,
         "means": "where this network's output is sensitive; not why, and not what is relevant in the world",
     }
-    figure = _draw(subject, inputs, maps, rows, document)
+    figure = partial(_draw, subject, inputs, maps, rows, document)
     arrays = {"input": inputs.detach().cpu().numpy(), **{name: value.cpu().numpy() for name, value in maps.items()}}
     return ViewResult(document, _table(document), figure, arrays)
 

@@ -102,21 +102,42 @@ class Subject:
         return self.name or type(self.model).__name__
 
 
-@dataclass
 class ViewResult:
     """What a view shows.
 
-    Attributes:
+    Args:
         document: JSON-ready; what `--json` prints.
         renderable: For a terminal.
-        figure: A PNG file, where the view draws one.
-        arrays: What the figure was drawn from, by name.
+        figure: A PNG file, or what draws one: drawing takes longer than looking, and many ask for the numbers only.
+        arrays: What the figure is drawn from, by name.
     """
 
-    document: dict[str, Any]
-    renderable: RenderableType
-    figure: bytes | None = field(default=None, repr=False)
-    arrays: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    def __init__(
+        self,
+        document: dict[str, Any],
+        renderable: RenderableType,
+        figure: bytes | Callable[[], bytes] | None = None,
+        arrays: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
+        self.document = document
+        self.renderable = renderable
+        self.arrays = dict(arrays or {})
+        self._figure = figure
+
+    def __repr__(self) -> str:
+        return f"ViewResult({self.document!r})"
+
+    @property
+    def draws(self) -> bool:
+        """Whether there is a figure."""
+        return self._figure is not None
+
+    @property
+    def figure(self) -> bytes | None:
+        """The PNG file, drawn when it is first asked for; None where the view draws nothing."""
+        if callable(self._figure):
+            self._figure = self._figure()
+        return self._figure
 
 
 def titled(title: str, table: Table) -> RenderableType:

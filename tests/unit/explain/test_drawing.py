@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lamina.explain.drawing import as_picture, draw, largest, shorten, show_image, show_map, to_shares
+from lamina.explain.views import ViewResult
 from unit.explain.view_case import pixels
 
 
@@ -15,6 +16,21 @@ def test_long_names_keep_both_ends() -> None:
     assert shorten("short") == "short"
     assert shorten("n02123045 tabby cat, indoors", 12) == "n0212…ndoors"
     assert len(shorten("x" * 100, 16)) == 16
+
+
+def test_a_figure_is_drawn_when_it_is_first_asked_for() -> None:
+    asked = []
+
+    def figure() -> bytes:
+        asked.append(1)
+        return b"png"
+
+    shown = ViewResult({}, "", figure)
+    assert shown.draws
+    assert not asked
+    assert shown.figure == shown.figure == b"png"
+    assert len(asked) == 1
+    assert not ViewResult({}, "").draws
 
 
 def test_shares_lie_between_the_ends() -> None:

@@ -69,8 +69,8 @@ def test_kernels_in_one_to_three_dimensions(layer: nn.Module, said: str, monkeyp
     result = kernels_view(Subject(nn.Sequential(nn.Identity(), layer)), KernelsConfig())
     assert result.document["shape"] == list(layer.weight.shape)
     np.testing.assert_array_equal(result.arrays["kernels"], layer.weight.detach().numpy())
-    assert said in notes[0]
     assert picture(result.figure).std() > 1
+    assert said in notes[0]
 
 
 def test_signed_templates_of_a_linear_model() -> None:

@@ -100,7 +100,9 @@ def test_class_names_of_any_kind_are_drawn() -> None:
     images, labels = bars(4)
     names = ("$x_1", "一个非常非常长的类别名称，放不进图片的标题里")
     subject = subject_of(BarNet(), inputs=images, labels=labels, classes=names)
-    assert show_view("saliency", subject, method="gradient").document["inputs"][0]["target"] == "$x_1"
+    shown = show_view("saliency", subject, method="gradient")
+    assert shown.document["inputs"][0]["target"] == "$x_1"
+    assert pixels(shown.figure).std() > 5
 
 
 def test_inputs_that_have_no_positions_are_refused() -> None:
