@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -308,7 +309,9 @@ def test_photographs_of_any_size_are_judged_as_the_model_reads_them(
     target = tmp_path / "run"
     words = ["data.shape=[10,14]", "data.resize=letterbox", "data.fill=[9]"]
     assert main(["train", *TINY, "--data", str(folder), "--quiet", "--run", str(target), *words]) == 0
-    for bundle in (target, target / "bundle"):
+    moved = tmp_path / "moved.bundle"  # without the run beside it, only the bundle says how photographs are fitted
+    shutil.copytree(target / "bundle", moved)
+    for bundle in (target, moved):
         status, document = run(capsys, "evaluate", str(bundle), "--data", str(other))
         assert status == 0
         assert document["num_samples"] == 4
