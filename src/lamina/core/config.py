@@ -181,7 +181,7 @@ def _check_object(values: Mapping[str, Any], schema: Mapping[str, Any], root: Ma
             if extra is False:
                 raise unknown_key(str(key), properties, where=path)
             continue
-        inner = properties[key] if key in properties else extra
+        inner = properties.get(key, extra)
         fault = _fault(value, inner, root, path)
         if fault:
             raise ConfigError(
