@@ -198,7 +198,7 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 # The 2,000 images are of CIFAR-10's training part, which the networks were trained on, as lossy JPEG: a calculation in plain
-# torch.nn.functional gives the same figures.
+# torch.nn.functional gives the same figure for ResNet-20.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "file", "accuracy"),
