@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,13 @@ from torch import Tensor
 
 from helpers import shared_data
 from lamina.core import draws
+from lamina.core.run import RunFolder
 from lamina.data.augment.meaning import Flip, check_flips, flips_of, suspicious_names
 from lamina.data.augmentation import Augmentation
 from lamina.data.columns import Columns, DataSpec, column_spec
 from lamina.data.loading import load_data
+from lamina.recipes.recipe import resolve
+from lamina.recipes.session import Silence, train_run
 
 
 def data_of(shapes: dict[str, Tensor], *, count: int = 30) -> tuple[DataSpec, Columns]:
@@ -116,3 +120,21 @@ def test_hands_that_sign_digits_become_the_other_hand_not_another_digit() -> Non
     assert found.names
     assert found.verdict == "unlike"
     assert not found.warns
+
+
+def test_training_warns_of_flips_that_change_classes(tmp_path: Path) -> None:
+    class Ears(Silence):
+        def __init__(self) -> None:
+            self.heard: list[str] = []
+
+        def warn(self, text: str) -> None:
+            self.heard.append(text)
+
+    for step, warned in (("flip_vertical", True), ("rotate", False)):
+        resolved = resolve(
+            "mnist-linear", data="digits", assignments=[f"augment=[{step}]", "training.epochs=1", "data.limit=400"]
+        )
+        ears = Ears()
+        run = RunFolder.create(tmp_path / step, name=step, values=resolved.values, origins=resolved.origins)
+        train_run(run, listener=ears)
+        assert any("flip_vertical" in text and "becomes" in text for text in ears.heard) == warned

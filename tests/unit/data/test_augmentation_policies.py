@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from torch import Tensor, nn
 
 from lamina.core import draws
 from lamina.core.errors import ConfigError, LaminaError, UnknownNameError
+from lamina.core.run import RunFolder
 from lamina.data.augment.policy import RandAugment, unfold
 from lamina.data.augmentation import Augmentation
 from lamina.data.columns import Columns, ColumnSpec, DataSpec, column_spec
 from lamina.recipes.recipe import resolve
+from lamina.recipes.session import train_run
 from lamina.tasks.classification import ClassificationConfig
 from lamina.tasks.image_classification import ImageClassification
 
@@ -234,3 +237,21 @@ def test_crop_and_flip_agree_about_what_lies_outside() -> None:
     moved = run([{"name": "crop", "padding": 2}, {"name": "flip_horizontal"}], flat_images(64) + 9)["image"]
     assert float(moved.min()) == 0
     assert share(moved == 0) > 0.5
+
+
+@pytest.mark.parametrize("recipe", ["mnist-linear", "mnist-svm"])
+def test_networks_learn_from_mixed_rows(recipe: str, tmp_path: Path) -> None:
+    words = ["augment=[{name: one_of, steps: [mixup, cutmix]}]", "training.epochs=12", "optimizer.lr=0.02"]
+    resolved = resolve(recipe, data="digits", assignments=[*words, "data.limit=300"])
+    run = RunFolder.create(tmp_path / "run", name="mixed", values=resolved.values, origins=resolved.origins)
+    result = train_run(run)
+    losses = [row["loss"] for row in run.metrics() if "loss" in row]
+    assert losses[-1] < losses[0]
+    assert result.metrics["valid/accuracy"] > 0.7  # without mixing 0.92
+
+
+def test_a_model_that_learns_by_its_own_rule_refuses_mixed_rows(tmp_path: Path) -> None:
+    resolved = resolve("mnist-knn", data="digits", assignments=["augment=[mixup]"])
+    run = RunFolder.create(tmp_path / "run", name="mixed", values=resolved.values, origins=resolved.origins)
+    with pytest.raises(ConfigError, match="cannot learn from mixed samples"):
+        train_run(run)
