@@ -47,7 +47,9 @@ def _inputs(pipeline: Pipeline) -> str:
         lines.append(f"Images, {height} x {width}, {channels} channel{'s' if channels > 1 else ''}, {image.dtype}.")
     signal, volume = spec.columns.get("signal"), spec.columns.get("volume")
     if signal is not None:
-        lines.append(f"Signals, {signal.shape[1]} steps, {signal.shape[0]} channel{'s' if signal.shape[0] > 1 else ''}.")
+        lines.append(
+            f"Signals, {signal.shape[1]} steps, {signal.shape[0]} channel{'s' if signal.shape[0] > 1 else ''}."
+        )
     if volume is not None:
         size = " x ".join(map(str, volume.shape[1:]))
         plural = "s" if volume.shape[0] > 1 else ""
