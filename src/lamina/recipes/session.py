@@ -158,7 +158,7 @@ def recipe_of_run(run: RunFolder, *, listener: Listener | None = None) -> Recipe
         ConfigError: `recipe.yaml` was changed into something that is no recipe.
     """
     values, origins = run.recipe()
-    if "model" in values or "task" in values:
+    if "task" in values:
         try:
             check_values(values, Recipe.json_schema(), where="")
         except LaminaError as error:

@@ -128,3 +128,12 @@ def test_a_recipe_yaml_that_was_changed_into_nonsense(tmp_path: Path, text: str)
     with pytest.raises(ConfigError) as caught:
         train_run(run, resume=True)
     assert "recipe.yaml" in caught.value.where
+
+
+def test_data_alone_takes_values_of_the_model_too(tmp_path: Path) -> None:
+    given = {"data": {"path": "digits"}, "model": {"dense": [{"size": 8}]}, "training": {"epochs": 1}}
+    run = RunFolder.create(tmp_path / "run", name="t", values=given, origins={})
+    train_run(run)
+    values, _ = run.recipe()
+    assert values["name"] == "digits"
+    assert [layer["size"] for layer in values["model"]["dense"]] == [8]
