@@ -22,7 +22,8 @@ from lamina.core.devices import describe_hardware
 from lamina.core.files import write_atomic
 from lamina.core.run import RunFolder
 from lamina.recipes.environment import base_environment
-from lamina.recipes.recipe import check_data_path, resolve
+from lamina.recipes.needs import check_data_path
+from lamina.recipes.recipe import resolve
 from lamina.recipes.session import train_run
 from lamina.train.callbacks import Callback
 from lamina.train.trainer import Trainer, TrainResult

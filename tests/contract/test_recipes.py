@@ -7,7 +7,8 @@ import pytest
 from lamina.cli.train import split_words
 from lamina.core.errors import LaminaError
 from lamina.core.registry import Entry, describe, entries, names
-from lamina.recipes.recipe import CHOICES, STEPS, Recipe, check_data_path, known_values, resolve
+from lamina.recipes.needs import check_data_path
+from lamina.recipes.recipe import CHOICES, STEPS, Recipe, known_values, resolve
 
 RECIPES = entries("recipe")
 PROMISED = {

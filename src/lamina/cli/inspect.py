@@ -163,7 +163,8 @@ def _tell_weights(subject: Subject, output: Output) -> None:
 def _of_recipe(name: str, options: argparse.Namespace, values: dict[str, Any], *, reads: str) -> Subject:
     """With data of its own or from --data, the model that training would build; otherwise its Config's sizes."""
     from lamina.explain.views import Subject
-    from lamina.recipes.recipe import check_data_path, recipe_layers, resolve_layers
+    from lamina.recipes.needs import check_data_path
+    from lamina.recipes.recipe import recipe_layers, resolve_layers
 
     given: dict[str, Any] = {"model": values} if values else {}
     if options.data is not None:

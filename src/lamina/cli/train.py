@@ -90,7 +90,8 @@ def _create(options: argparse.Namespace, output: Output) -> RunFolder:
     """The run's folder with its recipe, before data or torch are loaded."""
     from lamina.core.run import RunFolder
     from lamina.recipes.environment import base_environment
-    from lamina.recipes.recipe import check_data_path, check_partial, check_weights_path, command_line_values, resolve
+    from lamina.recipes.needs import check_data_path, check_weights_path
+    from lamina.recipes.recipe import check_partial, command_line_values, resolve
 
     recipe, assignments = split_words(options.words)
     if recipe is not None and options.data is None:

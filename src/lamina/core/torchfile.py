@@ -153,7 +153,7 @@ class _Machine(PickleMachine):
         return _Storage(key, whole.dtype, num_elements, begin, length)
 
     def leaf(self, value: Any) -> Any:
-        """Tensors stay views for now; a storage by itself is no value."""
+        """Tensors stay views until the whole stream is read; a storage by itself is no value."""
         if isinstance(value, _Storage):
             raise ValueError("a storage stands where a value belongs")
         return super().leaf(value)

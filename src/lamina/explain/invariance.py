@@ -20,14 +20,14 @@ from lamina.core.config import Config, Field
 from lamina.core.registry import register
 from lamina.explain.disturbances import MOVES, moved
 from lamina.explain.drawing import bare, draw, show_image, to_shares
-from lamina.explain.judged import choose_rows, judge, judged_rows
+from lamina.explain.judged import as_given, choose_rows, judge, judged_rows, pixel_maximum
 from lamina.explain.views import Subject, ViewResult, titled
 from lamina.tasks.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["InvarianceConfig", "invariance_view", "pixel_maximum"]
+__all__ = ["InvarianceConfig", "invariance_view"]
 
 
 class InvarianceConfig(Config):
@@ -76,7 +76,7 @@ def invariance_view(subject: Subject, config: InvarianceConfig) -> ViewResult:
     kinds: dict[str, Any] = {}
     for kind, levels in amounts.items():
         found = [
-            judge(pipeline, {**batch, "image": _as_given(moved(images, kind, level), batch["image"])}, rows)
+            judge(pipeline, {**batch, "image": as_given(moved(images, kind, level), batch["image"])}, rows)
             for level in levels
         ]
         kinds[kind] = {
@@ -102,19 +102,6 @@ def invariance_view(subject: Subject, config: InvarianceConfig) -> ViewResult:
     }
     figure = partial(_draw, subject, pipeline, images[1 % len(images) :][:1], document)
     return ViewResult(document, _table(document), figure, arrays)
-
-
-def pixel_maximum(pipeline: Pipeline, images: torch.Tensor) -> float:
-    """The brightest value that a pixel can have: of the spec, of the bytes, or the largest there is."""
-    column = pipeline.preprocessing.input_spec.column("image")
-    if column is not None and column.maximum is not None:
-        return column.maximum
-    return 255.0 if images.dtype == torch.uint8 else float(images.max()) or 1.0
-
-
-def _as_given(images: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """In the element type of the data; whole numbers rounded."""
-    return images.to(like.dtype) if like.is_floating_point() else images.round().to(like.dtype)
 
 
 def _shifts(side: int) -> tuple[float, ...]:

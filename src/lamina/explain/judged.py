@@ -96,3 +96,16 @@ def judge(pipeline: Pipeline, batch: dict[str, Tensor], rows: Tensor) -> Judged:
     columns = Columns({name: tensor for name, tensor in batch.items() if name != "row"})
     probs = task.log_probs(pipeline.outputs(columns)).exp()
     return Judged(rows, probs, decide(probs, task.thresholds), batch["label"], task.classes)
+
+
+def pixel_maximum(pipeline: Pipeline, images: Tensor) -> float:
+    """The brightest value that a pixel can have: of the spec, of the bytes, or the largest there is."""
+    column = pipeline.preprocessing.input_spec.column("image")
+    if column is not None and column.maximum is not None:
+        return column.maximum
+    return 255.0 if images.dtype == torch.uint8 else float(images.max()) or 1.0
+
+
+def as_given(images: Tensor, like: Tensor) -> Tensor:
+    """In the element type of the data; whole numbers rounded."""
+    return images.to(like.dtype) if like.is_floating_point() else images.round().to(like.dtype)

@@ -20,8 +20,7 @@ from lamina.core.config import Config, Field
 from lamina.core.registry import register
 from lamina.explain.disturbances import DISTURBANCES, Draw
 from lamina.explain.drawing import bare, draw, show_image, to_shares
-from lamina.explain.invariance import pixel_maximum
-from lamina.explain.judged import choose_rows, judge, judged_rows
+from lamina.explain.judged import as_given, choose_rows, judge, judged_rows, pixel_maximum
 from lamina.explain.views import Subject, ViewResult, titled
 
 if TYPE_CHECKING:
@@ -134,9 +133,7 @@ def _disturbed(
     """Disturbed pictures, in the element type of `like`'s."""
     key = draws.stream_key(config.seed, "sample", "robustness", kind, str(level), number)
     made = DISTURBANCES[kind].apply(images, level, Draw(key, rows, maximum))
-    if like is None or like["image"].is_floating_point():
-        return made
-    return made.round().to(like["image"].dtype)
+    return made if like is None else as_given(made, like["image"])
 
 
 def _draw(

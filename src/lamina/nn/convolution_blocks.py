@@ -1,6 +1,6 @@
 """Blocks of convolution, norm, activation, pooling and dropout over one, two or three positional dimensions.
 
-What `models/cnn1d.py` and `models/cnn3d.py` are made of. Sizes come from `lamina.nn.arithmetic`.
+What `models/cnn1d.py` and `models/cnn3d.py` are made of. Sizes come from `lamina.nn.windows`.
 
 Source: LeCun et al. (1989), doi:10.1162/neco.1989.1.4.541; batch norm: Ioffe, Szegedy (2015), arXiv:1502.03167.
 """
@@ -9,28 +9,27 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from itertools import count
 from typing import Any, Final, Literal, TypeVar
 
 from torch import Tensor, nn
 
 from lamina.core.config import Config, Field
-from lamina.core.errors import ShapeError
 from lamina.core.registry import lookup
 from lamina.nn.activations import create_activation
-from lamina.nn.arithmetic import Padding, conv_output_size, pool_output_size
-from lamina.nn.convolution import create_convolution, per_axis
+from lamina.nn.convolution import create_convolution
 from lamina.nn.dropout import Dropout
 from lamina.nn.norms import create_norm
+from lamina.nn.pooling import create_pooling
+from lamina.nn.windows import size_after
 
 __all__ = ["ConvolutionStack", "DenseLayerConfig", "PositionBlockConfig"]
 
 Sizes = int | tuple[int, ...]
 ConfigType = TypeVar("ConfigType", bound=Config)
 
-_MAX_POOLS: Final = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
-_AVERAGE_POOLS: Final = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
-_MEANS: Final = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+_AXES: Final = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+_MEND: Final = "give larger inputs, fewer blocks, padding: same, or a pool_size of 1 along that axis"
+_WINDOWS: Final = {"conv": "convolution", "pool": "pooling"}
 
 
 class PositionBlockConfig(Config):
@@ -96,13 +95,20 @@ class ConvolutionStack(nn.Module):
         super().__init__()
         dims = len(size)
         stated = [_as_config(PositionBlockConfig, given, f"blocks.{place}") for place, given in enumerate(blocks)]
-        left = _check_size(size, stated, where=where, argument=argument)
         channels = in_channels
+        windows: list[tuple[str, nn.Module]] = []
         for number, block in enumerate(stated, start=1):
-            self.add_module(f"block{number}", _block(block, channels, dims))
+            layers = _block(block, channels, dims)
+            self.add_module(f"block{number}", layers)
+            windows += [
+                (f"the {what} of block {number}", layers.get_submodule(name))
+                for name, what in _WINDOWS.items()
+                if name in layers._modules
+            ]
             channels = block.channels
+        left = size_after(windows, size, model=where, axes=_AXES[dims], argument=argument, mend=_MEND)
         if join == "average":
-            self.add_module("average", _MEANS[dims - 1](1))
+            self.add_module("average", create_pooling("adaptive-average-pool", dims=dims, output_size=1))
             left = (1,) * dims
         self.add_module("flatten", nn.Flatten())
         width = channels
@@ -144,8 +150,7 @@ def _block(block: PositionBlockConfig, in_channels: int, dims: int) -> nn.Sequen
         layers["norm"] = create_norm(block.norm, block.channels, dims=dims)
     layers["activation"] = _activation(block.activation)
     if block.pool != "none":
-        pools = _MAX_POOLS if block.pool == "max" else _AVERAGE_POOLS
-        layers["pool"] = pools[dims - 1](per_axis(block.pool_size, dims, key="pool_size", where="block"))  # type: ignore[arg-type]
+        layers["pool"] = create_pooling(f"{block.pool}-pool", dims=dims, kernel_size=block.pool_size)
     if block.dropout > 0:
         layers["dropout"] = Dropout(block.dropout)
     return nn.Sequential(layers)
@@ -166,54 +171,3 @@ def _activation(name: str) -> nn.Module:
     if config is not None and "inplace" in config.model_fields:
         return create_activation(name, inplace=True)
     return create_activation(name)
-
-
-def _axis_after(n: int, axis: int, dims: int, blocks: Sequence[PositionBlockConfig]) -> tuple[int, str]:
-    """The size of an axis after the blocks; 0, and where and how it vanished, when it is too small."""
-    for number, block in enumerate(blocks, start=1):
-        kernel, stride, dilation, pool = (
-            per_axis(value, dims, key=key, where=f"block {number}")[axis]
-            for key, value in (
-                ("kernel_size", block.kernel_size),
-                ("stride", block.stride),
-                ("dilation", block.dilation),
-                ("pool_size", block.pool_size),
-            )
-        )
-        padding: Padding
-        if isinstance(block.padding, str):
-            padding = block.padding
-        else:
-            padding = per_axis(block.padding, dims, key="padding", where=f"block {number}", least=0)[axis]
-        step = conv_output_size(n, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
-        if step.size > 0 and block.pool != "none":
-            joined = pool_output_size(step.size, kernel=pool)
-            if joined.size < 1:
-                return 0, f"the pooling of block {number}: {joined.how}"
-            n = joined.size
-        elif step.size < 1:
-            return 0, f"the convolution of block {number}: {step.how}"
-        else:
-            n = step.size
-    return n, ""
-
-
-def _check_size(
-    size: tuple[int, ...], blocks: Sequence[PositionBlockConfig], *, where: str, argument: str
-) -> tuple[int, ...]:
-    """The size after the blocks."""
-    left = []
-    for axis, n in enumerate(size):
-        after, how = _axis_after(n, axis, len(size), blocks) if n > 0 else (0, "nothing: it is empty")
-        if after < 1:
-            least = next(m for m in count(max(n, 0) + 1) if _axis_after(m, axis, len(size), blocks)[0] > 0)
-            text = "x".join(map(str, size))
-            which = f"axis {axis} of {text}" if len(size) > 1 else f"a length of {text}"
-            raise ShapeError(
-                f"{where} got {argument}={size if len(size) > 1 else size[0]}: of {which} nothing is left after {how}.",
-                where=f"{where}, argument `{argument}`",
-                accepts=f">= {least}" + (f" along axis {axis}" if len(size) > 1 else ""),
-                mend="give longer inputs, fewer blocks, padding: same, or a pool_size of 1 along that axis",
-            )
-        left.append(after)
-    return tuple(left)

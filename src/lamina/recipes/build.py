@@ -30,7 +30,8 @@ from lamina.data.splits import restore_split, split_data
 from lamina.models.factory import create_model, weights_origin
 from lamina.models.weights.opening import Given, open_weights
 from lamina.models.weights.words import weights_at
-from lamina.recipes.recipe import Recipe, check_body_weights
+from lamina.recipes.needs import check_body_weights
+from lamina.recipes.recipe import Recipe
 from lamina.tasks.base import Stage, Task
 from lamina.tasks.bundle import bundle_path, load_bundle
 from lamina.tasks.derived import FeatureStore

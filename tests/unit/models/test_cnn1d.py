@@ -80,8 +80,8 @@ def test_what_the_data_decides() -> None:
 def test_too_short_a_signal_is_refused_with_the_length_that_is_enough() -> None:
     with pytest.raises(ShapeError) as caught:
         CNN1d(length=7)
-    assert "nothing is left after the pooling of block 3" in caught.value.what
-    assert caught.value.accepts == ">= 8"
+    assert "nothing is left of its length after the pooling of block 3" in caught.value.what
+    assert caught.value.accepts == "length >= 8"
     CNN1d(length=8)
     with pytest.raises(ShapeError, match="convolution of block 1"):
         CNN1d(length=6, blocks=[{"padding": "valid", "kernel_size": 7}])

@@ -47,8 +47,9 @@ def test_what_the_data_decides() -> None:
 def test_too_small_a_volume_names_the_axis() -> None:
     with pytest.raises(ShapeError) as caught:
         CNN3d(volume_size=(4, 16, 16))
-    assert "of axis 0 of 4x16x16 nothing is left after the pooling of block 3" in caught.value.what
-    assert caught.value.accepts == ">= 8 along axis 0"
+    assert "An input of 4x16x16" in caught.value.what
+    assert "nothing is left of its depth after the pooling of block 3" in caught.value.what
+    assert caught.value.accepts == "depth and height and width >= 8"
     assert "pool_size of 1" in caught.value.mend
 
 

@@ -11,12 +11,11 @@ from lamina.core.config import read_yaml
 from lamina.core.errors import ConfigError, LaminaError, UnknownNameError, UsageError
 from lamina.core.registry import describe, names
 from lamina.core.run import render_recipe
+from lamina.recipes.needs import check_data_path, check_weights_path
 from lamina.recipes.recipe import (
     FROM_DATA,
     Recipe,
-    check_data_path,
     check_partial,
-    check_weights_path,
     command_line_values,
     known_values,
     resolve,

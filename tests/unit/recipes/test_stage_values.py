@@ -8,7 +8,8 @@ import pytest
 
 from lamina.core.config import check_values
 from lamina.core.errors import ConfigError, LaminaError
-from lamina.recipes.recipe import Recipe, check_body_weights, resolve
+from lamina.recipes.needs import check_body_weights
+from lamina.recipes.recipe import Recipe, resolve
 
 
 def write(folder: Path, stages: str) -> str:
