@@ -12,6 +12,10 @@ Canonical columns, by which tasks find their input:
     number    float32 (N, F): numeric features of a table, NaN where missing
     category  int64 (N, F'): categorical features, -1 where missing; `classes` of each in `fields`
     target    float32 (N, T): regression targets
+    text      uint8, ragged (data/ragged.py): UTF-8; with `words`, words divided by line ends; `text_pair`: the second of a pair
+    tokens    int32, ragged: `text` as numbers of a tokenizer
+    tags      int64, ragged: one per word, index into `spec.columns["tags"].classes`
+    series    float32 (T, C): a time series, one row per time stamp; `time` int64 (T,): seconds since 1970
 Other columns keep their own name and a role (`group`, `weight`, `id`, `text`, `tokens`, `series`).
 """
 
@@ -28,10 +32,10 @@ from lamina.core.config import Config, Field
 from lamina.core.errors import ShapeError
 
 Role = Literal[
-    "image", "label", "number", "category", "target", "group", "weight", "id", "text", "tokens", "series", "volume"
+    "image", "label", "number", "category", "target", "group", "weight", "id", "text", "tokens", "tags", "series", "volume"
 ]
 # What a model can read of a batch, by the column's name; the first that is there counts.
-MODEL_INPUTS: Final = ("image", "signal", "volume", "features")
+MODEL_INPUTS: Final = ("image", "signal", "volume", "features", "input_ids", "past")
 
 
 class FieldSpec(Config):
@@ -56,6 +60,7 @@ class ColumnSpec(Config):
     std: tuple[float, ...] | None = Field(
         None, description="Standard deviation of a regression target over the training split."
     )
+    words: bool = Field(False, description="Whether a text is a list of words, divided by line ends.")
     planar: bool = Field(
         False, description="Whether rows of pixels in text files hold the channels plane by plane, not interleaved."
     )
@@ -76,6 +81,9 @@ class DataSpec(Config):
     columns: dict[str, ColumnSpec] = Field(description="Column name -> what it holds.")
     num_rows: dict[str, int] = Field(description="Split name -> rows.")
     reader: str = Field("", description="Name of the reader that understood the data.")
+    ordered: bool = Field(
+        False, description="Whether rows follow each other (a time series, running text), so that splits are stretches."
+    )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -85,7 +93,7 @@ class DataSpec(Config):
 
     @property
     def model_input(self) -> ColumnSpec | None:
-        """Of preprocessed data, the column that a model reads: `image`, `signal`, `volume` or `features`."""
+        """Of preprocessed data, the column that a model reads: `image`, `signal`, `volume`, `features`, `input_ids` or `past`."""
         return next((self.columns[name] for name in MODEL_INPUTS if name in self.columns), None)
 
     def column(self, role: Role) -> ColumnSpec | None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lamina.core.errors import DataError
 from lamina.data.columns import Columns
+from lamina.data.ragged import RaggedColumns
 
 # One per processor that this process may use; the rows do not depend on it.
 NUM_THREADS = min(max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2, 2), 16)
@@ -209,6 +210,8 @@ class _SelectedRows(RowLoader):
 
 def join_columns(parts: Sequence[Columns]) -> Columns:
     """The rows of several Columns one after another, with the columns that all of them have; nothing is loaded."""
+    if any(isinstance(part, RaggedColumns) for part in parts):
+        return RaggedColumns.joined(parts)
     names = [name for name in parts[0] if all(name in part for part in parts)]
     origin = None
     if all(part.origin is not None for part in parts):

@@ -23,6 +23,7 @@ from lamina.data import readers
 from lamina.data.columns import Columns, Data, DataSpec
 from lamina.data.config import DataConfig
 from lamina.data.frames import data_from_frames, holds_frames
+from lamina.data.ragged import LENGTH, RaggedColumns
 from lamina.data.readers.arrays import (
     Pair,
     as_array,
@@ -45,6 +46,8 @@ POSITION_READERS: Final = ("signal", "volume")
 # Columns larger than the first are fingerprinted by rows spread over them, of about the second in all.
 _WHOLE_BYTES: Final = 1 << 30
 _SAMPLE_BYTES: Final = 64 << 20
+_HASHED_ROWS: Final = 4096
+_HASHED_NUMBERS: Final = 1 << 22
 
 
 def load_data(source: Any, *, config: DataConfig | None = None, **fields: Any) -> Data:
@@ -295,12 +298,15 @@ def fingerprint(splits: Mapping[str, Columns]) -> str:
         if not columns.in_memory and columns.num_rows:
             one = columns.batch(torch.zeros(1, dtype=torch.int64))
             sample = columns.batch(_spread(columns.num_rows, sum(tensor.nbytes for tensor in one.values())))
-        for name in sorted(columns):
+        ragged = columns.ragged if isinstance(columns, RaggedColumns) else {}
+        for name, rows in sorted(ragged.items()):
+            sample |= {name: rows.values, f"{name}{LENGTH}": rows.lengths}
+        for name in sorted({*columns, *(f"{name}{LENGTH}" for name in ragged)}):
             tensor = sample[name] if name in sample else columns[name]
             if tensor.nbytes > _WHOLE_BYTES:
                 tensor = tensor[_spread(len(tensor), tensor[0].nbytes)]
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-            for part in tensor.split(4096):
+            for part in tensor.split(_HASHED_ROWS if tensor.ndim > 1 else _HASHED_NUMBERS):
                 digest.update(part.contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
