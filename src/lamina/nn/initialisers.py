@@ -1,7 +1,8 @@
 """Initial weights, each layer drawn from a stream of its own.
 
 `initialise` goes through the linear and convolution layers of a model. A layer's draw is keyed by the seed and the name
-of its parameter, so that adding a layer leaves the others' weights as they were.
+of its parameter, so that adding a layer leaves the others' weights as they were. Other layers that have a method
+`draw_own(generator)` draw their weights themselves, by their own rule.
 
 fan_in is the number of inputs that one output is summed from, fan_out the number of outputs that one input reaches,
 both without regard to strides and borders; a grouped convolution counts one group.
@@ -120,6 +121,10 @@ def initialise(
             fill(drawn, layer, own)
             with torch.no_grad():
                 tensor.copy_(drawn)
+    for path, layer in module.named_modules():
+        draw_own = getattr(layer, "draw_own", None)
+        if draw_own is not None:  # layers whose weights no initialiser is meant for: embeddings
+            draw_own(generator if seed is None else draws.generator(seed, "init", path))
 
 
 def fans(layer: nn.Module) -> tuple[int, int]:

@@ -5,6 +5,7 @@ Shapes and element types only: nothing is read from the device, so that a forwar
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from lamina.core.errors import DtypeError, ShapeError
@@ -123,3 +124,51 @@ def flatten_features(model: nn.Module, inputs: Tensor, *, in_features: int) -> T
     else:
         mend = f"give a batch of rows of {in_features} values"
     raise ShapeError(f"{name} got inputs shaped {tuple(inputs.shape)}.", where=where, accepts=accepts, mend=mend)
+
+
+def check_tokens(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None = None) -> None:
+    """Refuse anything but whole numbers (B, T) as tokens, and a mask of another shape or type.
+
+    Whether the numbers lie inside the vocabulary is not looked at: it would read values from the device.
+
+    Args:
+        input_ids: int64 or int32 (B, T).
+        attention_mask: bool (B, T), True where there is a token; None: everywhere.
+
+    Raises:
+        ShapeError: Another number of dimensions, or mask and tokens that disagree.
+        DtypeError: Fractions or bytes for tokens, or a mask that is not bool.
+    """
+    name = type(model).__name__
+    accepts = "int64 tensor (batch, tokens)"
+    if input_ids.ndim != 2:
+        one = input_ids.ndim == 1
+        raise ShapeError(
+            f"{name} got tokens shaped {tuple(input_ids.shape)}.",
+            where=f"{name}.forward, argument `input_ids`",
+            accepts=accepts,
+            mend="input_ids.unsqueeze(0) makes a batch of one text" if one else "give one row of tokens per text",
+        )
+    if input_ids.dtype not in (torch.int64, torch.int32):
+        raise DtypeError(
+            f"{name} got tokens of {str(input_ids.dtype).removeprefix('torch.')}.",
+            where=f"{name}.forward, argument `input_ids`",
+            accepts=accepts,
+            mend="give the numbers that the tokenizer makes: input_ids.long()",
+        )
+    if attention_mask is None:
+        return
+    if attention_mask.shape != input_ids.shape:
+        raise ShapeError(
+            f"{name} got a mask shaped {tuple(attention_mask.shape)} for tokens shaped {tuple(input_ids.shape)}.",
+            where=f"{name}.forward, argument `attention_mask`",
+            accepts="bool tensor shaped like input_ids",
+            mend="attention_mask = input_ids != 0, where 0 is the padding",
+        )
+    if attention_mask.dtype != torch.bool:
+        raise DtypeError(
+            f"{name} got a mask of {str(attention_mask.dtype).removeprefix('torch.')}.",
+            where=f"{name}.forward, argument `attention_mask`",
+            accepts="bool, True where there is a token",
+            mend="attention_mask.bool(), where 1 stands for a token",
+        )
