@@ -32,7 +32,7 @@ from lamina.tasks.base import (
     Update,
     direct_update,
 )
-from lamina.tasks.inputs import capability, model_input, output_width, refuse_infinite, row_name
+from lamina.tasks.inputs import capability, model_input, output_width, refuse_infinite, row_name, run_model
 from lamina.tasks.metrics import ClassificationMetrics, Metrics
 from lamina.tasks.objective import LossLike, Objective
 from lamina.tasks.rejection import choose_insider, fit_temperature, insider_scores
@@ -172,8 +172,8 @@ class Classification(Task):
     # --- what a batch means ---
 
     def forward(self, model: nn.Module, batch: Batch, ctx: Context) -> Outputs:
-        """`logits`, (B, C) or (B, 1), from the preprocessed `image` or `features`."""
-        return {"logits": model(model_input(batch))}
+        """`logits`, (B, C) or (B, 1), from the preprocessed `image`, `features` or `input_ids`."""
+        return {"logits": run_model(model, batch)}
 
     def updates(self, model: nn.Module) -> Sequence[Update]:
         """One update: descend the loss, or whatever rule a model without gradients learns by."""
