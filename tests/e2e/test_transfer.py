@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 
 from helpers import shared_data
 from lamina.cli.main import main
 from lamina.core.run import RunFolder
+from lamina.models.factory import create_model
+from lamina.models.weights.table import get_table
 from lamina.tasks.bundle import load_bundle
 
 NETWORK = ["model.kind=cnn", "model.blocks=[{channels: 16, dropout: 0.1}, {channels: 32}]", "model.dense=[{size: 32}]"]
@@ -133,6 +136,19 @@ def test_without_weights_it_says_what_can_be_done(learned: Path, capsys: pytest.
         ):
             assert part in text, part
         assert not (learned / "none").exists()
+
+
+def test_images_are_prepared_as_the_weights_source_did(learned: Path, tmp_path: Path) -> None:
+    table, model = get_table("akamaster-resnet"), create_model("resnet20", num_classes=10, seed=0)
+    path = tmp_path / "resnet20.safetensors"
+    save_file({key: tensor.contiguous() for key, tensor in table.invert(model.state_dict()).items()}, path)
+    words = ["model.kind=resnet20", "data.shape=[32,32]", "data.channels=3", "training.tensorboard=false"]
+    words += ["--data", str(learned / "new"), "--weights", str(path), "--run", str(tmp_path / "run")]
+    lamina("train", "photos-transfer", *words, "training.epochs=1", "training.cross_validate=never")
+    steps = load_bundle(tmp_path / "run" / "bundle").pipeline.preprocessing.describe()["steps"]
+    assert [step["name"] for step in steps] == ["scale", "normalise"]
+    assert steps[1]["mean"] == [0.485, 0.456, 0.406]
+    lamina("verify", str(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(

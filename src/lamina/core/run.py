@@ -95,6 +95,11 @@ class RunFolder:
         return self.path / "split.safetensors"
 
     @property
+    def tokenizer_file(self) -> Path:
+        """The tokenizer learned when training began; a resumed run goes on with it."""
+        return self.path / "tokenizer.json"
+
+    @property
     def is_finished(self) -> bool:
         """Whether training came to its end."""
         return self.result_file.is_file()
@@ -205,6 +210,7 @@ class RunFolder:
             self.environment_file,
             self.metrics_file,
             self.split_file,
+            self.tokenizer_file,
             self.path / "data.json",
             self.recipe_file,
         )

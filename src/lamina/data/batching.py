@@ -15,6 +15,7 @@ from torch import Tensor
 from lamina.core import draws
 from lamina.core.errors import ConfigError
 from lamina.data.columns import Columns
+from lamina.data.ragged import RaggedColumns
 
 
 class Feed(ABC):
@@ -104,35 +105,89 @@ class IndexFeed(Feed):
         return torch.arange(num_rows)
 
 
+class BucketFeed(IndexFeed):
+    """Rows of like lengths together, so that little is padded; determined by seed and epoch.
+
+    The rows of an epoch are shuffled, cut into pools of so many batches, sorted by length within a pool and cut into batches,
+    whose order is shuffled again. The batch that is not full stays the last. Without `shuffle` rows come in order.
+
+    Args:
+        lengths: int64 (N,), of each row.
+        pool: Batches in a pool: the larger, the less padding and the less chance.
+
+    Source: the bucketing of Sutskever, Vinyals, Le (2014), arXiv:1409.3215, section 3.4; pools as in Khomenko et al. (2016),
+    arXiv:1708.05604.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        *,
+        lengths: Tensor,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        weights: Tensor | None = None,
+        pool: int = 50,
+    ) -> None:
+        super().__init__(
+            columns, batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, weights=weights
+        )
+        self._lengths = lengths
+        self._pool = pool
+
+    def _draw(self, epoch: int) -> Tensor:
+        order = super()._draw(epoch)
+        if not self.shuffle:
+            return order
+        size = self.batch_size
+        whole = len(order) - len(order) % size  # rows of full batches; the others end the epoch
+        pools = order[:whole].split(self._pool * size)
+        batches = torch.cat([part[self._lengths[part].argsort(stable=True)] for part in pools]).view(-1, size)
+        shuffled = batches[draws.permutation(self.seed, "order", epoch, 1, num_rows=len(batches))]
+        return torch.cat([shuffled.flatten(), order[whole:]])
+
+
 class StreamFeed(Feed):
     """Contiguous streams of tokens, for truncated backpropagation through time.
 
     The tokens are cut into `batch_size` streams of equal length (the rest at the end is left out). Batch b holds columns
     b * length … of every stream, so that row i continues where row i of the batch before ended, and a hidden state can be
-    carried over. Gives `tokens` and `targets`, int64 (B, T), `start`, bool (B,): true in an epoch's first batch, and `row`.
+    carried over. Gives `tokens` and `targets`, int64 (B, T), `tokens_length`, int64 (B,), `start`, bool (B,): true in an
+    epoch's first batch, and `row`.
 
     Args:
-        columns: Has `tokens`, an integer tensor (N,).
+        columns: Has `tokens`, an integer tensor (N,), or ragged: the rows one after another are one text.
         batch_size: Number of streams, B.
         length: Tokens per batch and stream, T; the last batch of an epoch may have fewer.
+        drop_last: Leave out that last batch where it has fewer.
 
     Raises:
-        ConfigError: There are too few tokens for that many streams.
+        ConfigError: There are too few tokens for that many streams, or `drop_last` leaves nothing.
     """
 
-    def __init__(self, columns: Columns, *, batch_size: int, length: int) -> None:
+    def __init__(self, columns: Columns, *, batch_size: int, length: int, drop_last: bool = False) -> None:
         self.columns = columns
         self.batch_size = batch_size
         self.length = length
-        num_tokens = columns.num_rows
+        ragged = columns.ragged.get("tokens") if isinstance(columns, RaggedColumns) else None
+        tokens = columns["tokens"] if ragged is None else ragged.values
+        num_tokens = len(tokens)
         self._stream = (num_tokens - 1) // batch_size if batch_size else 0
+        if drop_last:
+            self._stream -= self._stream % length
         if self._stream < 1:
             raise ConfigError(
-                f"{num_tokens} tokens cannot be cut into {batch_size} streams.",
+                f"{num_tokens} tokens cannot be cut into {batch_size} streams"
+                + (f" of at least {length} (training.drop_last)." if drop_last else "."),
                 where="training.batch_size",
-                accepts=f"1 to {max(num_tokens - 1, 1)}",
+                accepts=f"1 to {max((num_tokens - 1) // (length if drop_last else 1), 1)}",
                 mend="use a smaller training.batch_size or more text",
             )
+        used = self._stream * batch_size
+        self._inputs = tokens[:used].view(batch_size, self._stream)
+        self._targets = tokens[1 : used + 1].view(batch_size, self._stream)
 
     def __len__(self) -> int:
         return -(-self._stream // self.length)
@@ -143,13 +198,11 @@ class StreamFeed(Feed):
 
     def batch(self, epoch: int, number: int) -> dict[str, Tensor]:
         """Batch `number`: a stretch of every stream."""
-        tokens = self.columns["tokens"]
-        first = number * self.length
-        size = min(self.length, self._stream - first)
-        places = (torch.arange(self.batch_size) * self._stream + first).unsqueeze(1) + torch.arange(size)
+        stretch = slice(number * self.length, min((number + 1) * self.length, self._stream))
         return {
-            "tokens": tokens[places].long(),
-            "targets": tokens[places + 1].long(),
+            "tokens": self._inputs[:, stretch].long(),
+            "targets": self._targets[:, stretch].long(),
+            "tokens_length": torch.full((self.batch_size,), stretch.stop - stretch.start),
             "start": torch.full((self.batch_size,), number == 0),
             "row": torch.arange(self.batch_size),
         }

@@ -32,7 +32,19 @@ from lamina.core.config import Config, Field
 from lamina.core.errors import ShapeError
 
 Role = Literal[
-    "image", "label", "number", "category", "target", "group", "weight", "id", "text", "tokens", "tags", "series", "volume"
+    "image",
+    "label",
+    "number",
+    "category",
+    "target",
+    "group",
+    "weight",
+    "id",
+    "text",
+    "tokens",
+    "tags",
+    "series",
+    "volume",
 ]
 # What a model can read of a batch, by the column's name; the first that is there counts.
 MODEL_INPUTS: Final = ("image", "signal", "volume", "features", "input_ids", "past")
@@ -43,6 +55,18 @@ class FieldSpec(Config):
 
     name: str = Field(description="Header of the column in the file.")
     classes: tuple[str, ...] | None = Field(None, description="Names of the values of a categorical field, in order.")
+
+
+class SeriesTiming(Config):
+    """How the rows of a time series follow each other."""
+
+    seconds: int = Field(0, description="From one row to the next; 0 where the step is counted in months.", ge=0)
+    months: int = Field(0, description="From one row to the next; 0 where the step is counted in seconds.", ge=0)
+    season: int = Field(1, description="Rows after which the series repeats itself.", ge=1)
+    naive_error: tuple[float, ...] = Field(
+        (),
+        description="Per field, the mean absolute error of repeating the season before, over the training rows.",
+    )
 
 
 class ColumnSpec(Config):
@@ -60,6 +84,8 @@ class ColumnSpec(Config):
     std: tuple[float, ...] | None = Field(
         None, description="Standard deviation of a regression target over the training split."
     )
+    vocab_size: int | None = Field(None, description="Of tokens, how many different ones there are.", ge=1)
+    timing: SeriesTiming | None = Field(None, description="Of a time series, its step and season.")
     words: bool = Field(False, description="Whether a text is a list of words, divided by line ends.")
     planar: bool = Field(
         False, description="Whether rows of pixels in text files hold the channels plane by plane, not interleaved."
@@ -118,6 +144,11 @@ class Columns(Mapping[str, Tensor]):
     """
 
     in_memory = True
+
+    @property
+    def raw(self) -> Columns:
+        """The columns as they were read; itself but for splits whose texts were made tokens (data/text/encoder.py)."""
+        return self
 
     def __init__(self, tensors: Mapping[str, Tensor], *, origin: Sequence[str] | None = None) -> None:
         self._tensors = dict(tensors)

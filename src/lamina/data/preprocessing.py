@@ -1,7 +1,7 @@
 """Preprocessing: steps fitted on the training split only, run as pure tensor code, carried in the bundle.
 
 A `Preprocessing` turns a batch of compact tensors into what a model reads: `image` float32 (N, C, H, W), or `features`
-float32 (N, F) in place of `number` and `category`; `signal` (N, C, T) and `volume` (N, C, D, H, W) as images. Everything else in
+float32 (N, F) in place of `number` and `category`; `input_ids` and `attention_mask` in place of `text`; `signal` (N, C, T) and `volume` (N, C, D, H, W) as images. Everything else in
 the batch passes through.
 """
 
@@ -20,6 +20,8 @@ from lamina.data.preprocess.affine import Centre, FlattenStep, Nothing, PerConfi
 from lamina.data.preprocess.flow import CHUNK_ELEMENTS, Affine, Chunk, Chunks, Flow, Operation, Step, no_rows
 from lamina.data.preprocess.tables import Impute, ImputeConfig, OneHot
 from lamina.data.preprocess.whitening import Pca, PcaConfig, Zca, ZcaConfig
+from lamina.data.text.encoder import TEXTS, TextEncoder
+from lamina.data.text.tokenizer import TokenizerConfig
 
 __all__ = [
     "Centre",
@@ -56,6 +58,8 @@ def default_steps(spec: DataSpec) -> tuple[dict[str, Any], ...]:
         return ({"name": "scale"},)
     if "signal" in spec.columns:
         return ({"name": "standardise"},)
+    if "text" in spec.columns:
+        return ({"name": TextEncoder.name},)
     if "number" in spec.columns or "category" in spec.columns:
         return ({"name": "impute"}, {"name": "one-hot"}, {"name": "standardise"})
     return ()
@@ -73,10 +77,11 @@ class Preprocessing(nn.Module):
         steps: The fitted steps.
     """
 
-    def __init__(self, steps: Sequence[Step], input_spec: DataSpec) -> None:
+    def __init__(self, steps: Sequence[Step], input_spec: DataSpec, *, text: TextEncoder | None = None) -> None:
         super().__init__()
         self.input_spec = input_spec
         self.steps = tuple(steps)
+        self.text = text
         self._flow = _first_flow(input_spec)
         flow, operations = self._flow, list[Operation]()
         for step in self.steps:
@@ -94,9 +99,19 @@ class Preprocessing(nn.Module):
         # Folded and derived in float64, then float32 once: a restored chain gives the same bits.
         self.operations = nn.ModuleList(operation.float() for operation in _folded(operations))
         self.spec = _output_spec(input_spec, flow)
+        if text is not None:
+            kept = {name: column for name, column in self.spec.columns.items() if name not in TEXTS}
+            self.spec = self.spec.model_copy(update={"columns": {**text.output(input_spec), **kept}})
 
     @classmethod
-    def fit(cls, steps: Sequence[Mapping[str, Any] | str] | None, columns: Columns, spec: DataSpec) -> Preprocessing:
+    def fit(
+        cls,
+        steps: Sequence[Mapping[str, Any] | str] | None,
+        columns: Columns,
+        spec: DataSpec,
+        *,
+        tokenizer: Mapping[str, Any] | None = None,
+    ) -> Preprocessing:
         """Fit steps on the training split.
 
         Args:
@@ -104,25 +119,27 @@ class Preprocessing(nn.Module):
                 `[{"name": "none"}]` keeps values as they are.
             columns: The training split. No other rows are looked at.
             spec: The data's spec.
+            tokenizer: As `tokenizer()` gave it; nothing is learned where it is given.
 
         Raises:
             UnknownNameError: No step has that name.
             ConfigError: Unknown or impossible options, or steps that do not fit the data.
             DataError: No rows, or missing values that no step fills.
         """
-        chosen = _build(steps or default_steps(spec))
+        chosen, tokenize = _divided(steps or default_steps(spec), spec)
         first = _first_flow(spec)
+        if columns.num_rows == 0 and (first is not None or tokenize is not None):
+            raise no_rows()
+        text = TextEncoder.fit(tokenize, columns, spec, known=tokenizer) if tokenize is not None else None
         if first is None:
             if chosen:
                 raise ConfigError(
                     f"The data has neither images nor numbers for the step {chosen[0].name!r}; it has {', '.join(spec.columns)}.",
                     where="preprocess",
-                    accepts="no steps",
-                    mend="leave preprocess out",
+                    accepts="the step tokenize" if text is not None else "no steps",
+                    mend="leave that step out" if text is not None else "leave preprocess out",
                 )
-            return cls((), spec)
-        if columns.num_rows == 0:
-            raise no_rows()
+            return cls((), spec, text=text)
         flow, done = first, list[Operation]()
         for step in chosen:
             step.check(flow)
@@ -131,7 +148,11 @@ class Preprocessing(nn.Module):
             flow = step.output(flow)
         if first.kind == "features" and not any(isinstance(step, Impute) for step in chosen):
             _refuse_missing(columns, first)
-        return cls(chosen, spec)
+        return cls(chosen, spec, text=text)
+
+    def encode(self, columns: Columns) -> Columns:
+        """What is done once per row, before any batch: texts become tokens (`EncodedColumns`, whose `raw` gives them back)."""
+        return self.text.encode(columns) if self.text is not None else columns
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Preprocess a batch; the given tensors are not changed.
@@ -146,6 +167,8 @@ class Preprocessing(nn.Module):
         Raises:
             ShapeError: A column is missing or has another shape than in training.
         """
+        if self.text is not None:
+            batch = self.text.batch(batch)
         if self._flow is None:
             return dict(batch)
         result = {name: tensor for name, tensor in batch.items() if name not in _INPUTS}
@@ -158,6 +181,8 @@ class Preprocessing(nn.Module):
 
     def count_unknown(self, columns: Columns) -> dict[str, int]:
         """How many values of each categorical field are missing or were never seen in training; such give zeros."""
+        if self.text is not None:
+            return {"text": self.text.count_unknown(columns)}
         encoder = next((step for step in self.steps if isinstance(step, OneHot)), None)
         if encoder is None or "category" not in columns or self._flow is None:
             return {}
@@ -169,21 +194,32 @@ class Preprocessing(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """The JSON form: the steps in order with their options; with `tensors` it is all that `restore` needs."""
-        return {"steps": [{"name": step.name, **step.config.values()} for step in self.steps]}
+        steps = [{"name": step.name, **step.config.values()} for step in self.steps]
+        return {"steps": steps if self.text is None else [self.text.describe(), *steps]}
+
+    def tokenizer(self) -> dict[str, Any] | None:
+        """The bundle's tokenizer.json; None where there is no text."""
+        return self.text.tokenizer.document() if self.text is not None else None
 
     def tensors(self) -> dict[str, Tensor]:
         """What the steps learned, named `<number of the step>.<what>`, on the CPU."""
+        states = [] if self.text is None else [self.text.tensors()]
+        states += [step.state for step in self.steps]
         return {
-            f"{number}.{name}": tensor
-            for number, step in enumerate(self.steps)
-            for name, tensor in sorted(step.state.items())
+            f"{number}.{name}": tensor for number, state in enumerate(states) for name, tensor in sorted(state.items())
         }
 
     @classmethod
     def restore(
-        cls, document: Mapping[str, Any], tensors: Mapping[str, Tensor], spec: DataSpec, *, where: str = "preprocessing"
+        cls,
+        document: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        spec: DataSpec,
+        *,
+        tokenizer: Mapping[str, Any] | None = None,
+        where: str = "preprocessing",
     ) -> Preprocessing:
-        """The inverse of `describe` and `tensors`: the same outputs, bit for bit.
+        """The inverse of `describe`, `tensors` and `tokenizer`: the same outputs, bit for bit.
 
         Raises:
             BundleError: Document and tensors do not fit each other or the spec.
@@ -208,9 +244,13 @@ class Preprocessing(nn.Module):
                 )
             states[int(prefix)][name] = tensor
         try:
-            chosen = _build(listed)
+            chosen, tokenize = _divided(listed, spec)
+            text, first_state = None, 0
+            if tokenize is not None:
+                text = TextEncoder.restore(tokenize, tokenizer, states[0], spec, where=where)
+                first_state = 1
             flow = _first_flow(spec)
-            for number, step in enumerate(chosen):
+            for number, step in enumerate(chosen, start=first_state):
                 if flow is None:
                     raise BundleError(
                         f"The data has neither images nor numbers for the step {step.name!r}.",
@@ -221,13 +261,36 @@ class Preprocessing(nn.Module):
                 step.check(flow)
                 step.restore(flow, states[number], where=where)
                 flow = step.output(flow)
-            return cls(chosen, spec)
+            return cls(chosen, spec, text=text)
         except ConfigError as error:
             raise BundleError(error.what, where=where, accepts=error.accepts, mend=error.mend) from error
 
 
-def _build(steps: Sequence[Mapping[str, Any] | str]) -> list[Step]:
-    chosen = []
+def _divided(steps: Sequence[Mapping[str, Any] | str], spec: DataSpec) -> tuple[list[Step], TokenizerConfig | None]:
+    """The steps of images and numbers, and what is done with texts, which comes first.
+
+    Raises:
+        ConfigError: There is no text to tokenize, it is tokenized twice, or not first.
+    """
+    chosen = _build(steps)
+    texts = [place for place, step in enumerate(chosen) if isinstance(step, TokenizerConfig)]
+    is_text = "text" in spec.columns
+    if texts != [0] * is_text:
+        raise ConfigError(
+            f"`{TextEncoder.name}` is among the steps {len(texts)} times, at {texts}; the data has {', '.join(spec.columns)}.",
+            where="preprocess",
+            accepts=f"{TextEncoder.name} once, as the first step"
+            if is_text
+            else f"no {TextEncoder.name}, which is for texts",
+            mend=f"begin with {{name: {TextEncoder.name}}}" if is_text else f"leave {TextEncoder.name} out",
+        )
+    first = chosen[0] if texts else None
+    assert first is None or isinstance(first, TokenizerConfig)
+    return [step for step in chosen if isinstance(step, Step)], first
+
+
+def _build(steps: Sequence[Mapping[str, Any] | str]) -> list[Step | TokenizerConfig]:
+    chosen: list[Step | TokenizerConfig] = []
     for number, given in enumerate(steps):
         values = {"name": given} if isinstance(given, str) else given
         place = f"preprocess, step {number}"
@@ -239,9 +302,13 @@ def _build(steps: Sequence[Mapping[str, Any] | str]) -> list[Step]:
                 mend="write name: before the step's name",
             )
         entry = registry.lookup("preprocessing", str(values["name"]), where=place)
-        cls = cast("type[Step]", entry.target)
         options = {key: value for key, value in values.items() if key != "name"}
-        chosen.append(cls(cls.Config.from_values(options, where=f"{place}, {values['name']}")))
+        where = f"{place}, {values['name']}"
+        if entry.name == TextEncoder.name:
+            chosen.append(TokenizerConfig.from_values(options, where=where))
+            continue
+        cls = cast("type[Step]", entry.target)
+        chosen.append(cls(cls.Config.from_values(options, where=where)))
     return chosen
 
 

@@ -6,9 +6,9 @@ the batch, and beside it `<name>_length`, so that nothing downstream needs to kn
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch import Tensor
 from lamina.core.errors import ShapeError
 from lamina.data.columns import Columns
 
-__all__ = ["LENGTH", "Ragged", "RaggedColumns", "texts_of"]
+__all__ = ["LENGTH", "Ragged", "RaggedColumns", "texts_of", "with_lengths"]
 
 LENGTH: Final = "_length"  # what a batch calls the true lengths of a ragged column: its name and this
 
@@ -110,7 +110,7 @@ class Ragged:
     def texts(self, rows: Iterable[int] | None = None) -> list[str]:
         """The chosen rows (all by default) as text; of uint8 values in UTF-8."""
         numbers = range(len(self)) if rows is None else rows
-        bounds, data = self.offsets.tolist(), memoryview(self.values.contiguous().numpy())
+        bounds, data = self.offsets.tolist(), memoryview(cast(Any, self.values.contiguous().numpy()))
         return [str(data[bounds[number] : bounds[number + 1]], "utf-8") for number in numbers]
 
     def _places(self, rows: Tensor, lengths: Tensor) -> Tensor:
@@ -118,6 +118,11 @@ class Ragged:
         before = lengths.cumsum(0) - lengths
         shift = torch.repeat_interleave(self.offsets[rows] - before, lengths)
         return torch.arange(len(shift)) + shift
+
+
+def with_lengths(batch: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
+    """Those columns of a batch, with their lengths where they are ragged."""
+    return {name: tensor for name, tensor in batch.items() if name in names or name.removesuffix(LENGTH) in names}
 
 
 def texts_of(values: Tensor, lengths: Tensor) -> list[str]:
@@ -166,6 +171,12 @@ class RaggedColumns(Columns):
 
     def __len__(self) -> int:
         return super().__len__() + len(self.ragged)
+
+    def replaced(self, columns: Mapping[str, Tensor | Ragged]) -> RaggedColumns:
+        """The same rows with some columns replaced."""
+        fixed = {name: column for name, column in columns.items() if isinstance(column, Tensor)}
+        ragged = {name: column for name, column in columns.items() if isinstance(column, Ragged)}
+        return RaggedColumns({**self.fixed, **fixed}, ragged={**self.ragged, **ragged}, origin=self.origin)
 
     @property
     def fixed(self) -> dict[str, Tensor]:

@@ -30,6 +30,10 @@ class ColumnLike(Protocol):
     def classes(self) -> tuple[str, ...] | None:
         """Class names of a label."""
 
+    @property
+    def vocab_size(self) -> int | None:
+        """Of tokens, how many different ones there are."""
+
 
 class SpecLike(Protocol):
     """What is read of a `lamina.data.columns.DataSpec`, which models do not import."""
@@ -54,7 +58,7 @@ def create_model(
     Args:
         name: As `lamina list models` prints it.
         spec: What the model will read, after preprocessing; fills `num_classes`, `in_channels`, `image_size`, `length`,
-            `volume_size`, `in_features` and `regression` where the model has such fields and `config` does not give them.
+            `volume_size`, `in_features`, `vocab_size`, `char_vocab_size` and `regression` where the model has such fields and `config` does not give them.
         seed: Keys the initial weights, so that they depend on nothing else; None: torch's global generator.
         weights: A file (safetensors, torch's .pt, .pth, .bin, .th, NPZ), a bundle folder, `TABLE:FILE`, a model of the hub
             (`timm/NAME`, `hf:OWNER/NAME`), or tensors by name. Names are ours, or those of a source whose weight table
@@ -229,13 +233,20 @@ def _inputs(entry: Entry, spec: SpecLike) -> dict[str, Any]:
             return {"in_channels": channels, size: own, "in_features": math.prod(column.shape)}
     if features is not None:
         return {"in_features": math.prod(features.shape)}
-    return {}
+    tokens = spec.columns.get("input_ids")
+    if tokens is None:
+        return {}
+    letters = spec.columns.get("char_ids")
+    return {"vocab_size": tokens.vocab_size, "char_vocab_size": letters.vocab_size if letters is not None else None}
 
 
 def _outputs(entry: Entry, spec: SpecLike) -> dict[str, Any]:
     label, target = spec.columns.get("label"), spec.columns.get("target")
     if label is not None and label.classes:
         return {"num_classes": len(label.classes)}
+    tags, tokens = spec.columns.get("tags"), spec.columns.get("input_ids")
+    if tags is not None and tags.classes:
+        return {"num_classes": len(tags.classes)}
     if target is not None:
         if not entry.capabilities.get("regression"):
             raise ConfigError(
@@ -245,4 +256,6 @@ def _outputs(entry: Entry, spec: SpecLike) -> dict[str, Any]:
                 mend="model.kind=mlp predicts numbers; data.target=class reads the target as classes",
             )
         return {"num_classes": math.prod(target.shape), "regression": True}
+    if tokens is not None:  # text alone: a model that says the next token, or the one that is masked
+        return {"num_classes": tokens.vocab_size}
     return {}

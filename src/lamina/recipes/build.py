@@ -20,10 +20,13 @@ from lamina.core.devices import Choice, choose_device, choose_threads, describe_
 from lamina.core.errors import ConfigError, DataError, RunError
 from lamina.core.files import write_atomic
 from lamina.core.run import RunFolder
+from lamina.core.run_documents import read_document
+from lamina.core.strict_json import dump_json
 from lamina.core.tensorfile import pack_tensors
 from lamina.data.augmentation import Augmentation
-from lamina.data.columns import Data
+from lamina.data.columns import Columns, Data
 from lamina.data.loading import load_data
+from lamina.data.preprocess.as_weights import filled
 from lamina.data.preprocessing import Preprocessing
 from lamina.data.sampling import balanced_weights, class_weights
 from lamina.data.splits import restore_split, split_data
@@ -178,10 +181,18 @@ def _no_split(run: RunFolder, why: str) -> RunError:
     )
 
 
-def build(recipe: Recipe, data: Data, *, machine: Machine | None = None, model: nn.Module | None = None) -> Job:
+def build(
+    recipe: Recipe,
+    data: Data,
+    *,
+    machine: Machine | None = None,
+    model: nn.Module | None = None,
+    run: RunFolder | None = None,
+) -> Job:
     """Build everything from a recipe and its divided data.
 
     Args:
+        run: Where a tokenizer is kept once it is learned; None: nowhere.
         machine: From `choose_machine`; default: the rules of auto.
         model: A module of the user's own instead of the recipe's model.
 
@@ -197,11 +208,17 @@ def build(recipe: Recipe, data: Data, *, machine: Machine | None = None, model: 
             accepts="data with a split called train, or one that can be divided",
             mend="name the file or folder of the training rows `train`, or leave data.split out",
         )
-    preprocessing = Preprocessing.fit(recipe.preprocess, train, data.spec)
+    preprocessing = Preprocessing.fit(recipe.preprocess, train, data.spec, tokenizer=_saved_tokenizer(run))
+    learned = preprocessing.tokenizer()
+    if run is not None and learned is not None and not run.tokenizer_file.is_file():
+        write_atomic(run.tokenizer_file, dump_json(learned))
     augmentation = Augmentation(recipe.augment, data.spec, columns=train) if recipe.augment else None
     is_own = model is not None
     if model is None:
         model = make_model(recipe, preprocessing)
+    preprocessing = _as_weights(recipe, preprocessing, model, train, data)
+    if preprocessing.text is not None:
+        data = data.with_splits({name: preprocessing.encode(one) for name, one in data.splits.items()}, data.rows)
     stages = make_stages(recipe, model, is_own=is_own)
     task = make_task(recipe, data, preprocessing)
     if augmentation is not None and augmentation.mixes:
@@ -214,6 +231,24 @@ def build(recipe: Recipe, data: Data, *, machine: Machine | None = None, model: 
         feed_options["weights"] = balanced_weights(_labels(data, "sample"), len(data.spec.classes))
     chosen = Machine(machine.device, int(threads.value), {**machine.choices, "threads": threads})
     return Job(recipe, data, preprocessing, augmentation, model, task, chosen, feed_options, stages)
+
+
+def _saved_tokenizer(run: RunFolder | None) -> dict[str, Any] | None:
+    """The tokenizer that a run learned when it began: learning one again may give another (unigram pieces)."""
+    if run is None or not run.tokenizer_file.is_file():
+        return None
+    return read_document(run.tokenizer_file, fields={}, mend="begin a new run")
+
+
+def _as_weights(
+    recipe: Recipe, preprocessing: Preprocessing, model: nn.Module, train: Columns, data: Data
+) -> Preprocessing:
+    """The preprocessing with the step `as-weights` filled by what the model's weights say; shapes stay as they are."""
+    origin, column = weights_origin(model), preprocessing.spec.columns.get("image")
+    if origin is None or origin.preparation is None or column is None:
+        return preprocessing
+    steps = filled(recipe.preprocess, origin.preparation.steps(in_channels=column.shape[0]))
+    return preprocessing if steps is None else Preprocessing.fit(steps, train, data.spec)
 
 
 def _check_mixing(task: Task, model: nn.Module) -> None:

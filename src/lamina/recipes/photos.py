@@ -32,7 +32,8 @@ declare(
     example="lamina train photos-transfer --data PATH --weights FILE",
     task=_CLASSIFY,
     data={"shape": [224, 224], "valid_fraction": 0.2},
-    preprocess=({"name": "scale", "low": -1.0, "high": 1.0},),
+    # As MobileNet's and Keras's others; the weights know better where they say how their images were prepared.
+    preprocess=({"name": "as-weights", "low": -1.0, "high": 1.0},),
     augment=_GENTLE,
     model={"kind": "mobilenet-v1"},
     new_head=True,

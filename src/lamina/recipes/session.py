@@ -139,7 +139,7 @@ def _train_run(
             listener.note(
                 f"Near duplicates are not looked for in {rows:,} rows; `lamina data` does so within the data's own splits."
             )
-    job = build(recipe, data, machine=machine)
+    job = build(recipe, data, machine=machine, run=run)
     tell_weights(job.model, job.preprocessing, listener)
     _warn_of_flips(job, listener)
     run.write_environment({**known, **machine_facts(job)})
@@ -199,7 +199,7 @@ def job_of_run(run: RunFolder, *, device: str | None = None, threads: int | None
             accepts="a run whose data has a path",
             mend="train from a file: lamina train RECIPE --data PATH",
         )
-    return build(recipe, read_data(recipe, run=run), machine=machine)
+    return build(recipe, read_data(recipe, run=run), machine=machine, run=run)
 
 
 def run_document(run: RunFolder) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lamina.core.errors import DataError, nearest
 from lamina.data.columns import Columns, ColumnSpec, DataSpec
+from lamina.data.ragged import Ragged, RaggedColumns
 from lamina.data.readers.pixels import LARGEST_UNUSUAL
 
 
@@ -43,7 +44,7 @@ def align_columns(columns: Columns, *, found: DataSpec, wanted: DataSpec, needed
                 if name in ("label", "target")
                 else "look at what the file holds with `lamina data`",
             )
-    changed: dict[str, Tensor] = {}
+    changed: dict[str, Tensor | Ragged] = {}
     for name, spec in wanted.columns.items():
         other = found.columns.get(name)
         if name not in columns or other is None:
@@ -53,23 +54,50 @@ def align_columns(columns: Columns, *, found: DataSpec, wanted: DataSpec, needed
             _check_range(columns, name, spec, other)
         elif spec.role == "label" and other.classes != spec.classes:
             changed[name] = _labels(columns, name, spec.classes or (), other.classes or ())
+        elif spec.role == "tags" and other.classes != spec.classes and isinstance(columns, RaggedColumns):
+            changed[name] = _tags(columns, name, spec.classes or (), other.classes or ())
         elif spec.role in ("number", "target") and other.fields != spec.fields:
             changed[name] = _numbers(columns[name], spec, other, found)
         elif spec.role == "category" and other.fields != spec.fields:
             changed[name] = _categories(columns[name], spec, other, found)
     if not changed:
         return columns
-    return Columns({**{name: columns[name] for name in columns}, **changed}, origin=columns.origin)
+    if isinstance(columns, RaggedColumns):
+        return columns.replaced(changed)
+    fixed = {name: tensor for name, tensor in changed.items() if isinstance(tensor, Tensor)}
+    return Columns({**{name: columns[name] for name in columns}, **fixed}, origin=columns.origin)
 
 
 def _labels(columns: Columns, name: str, wanted: Sequence[str], found: Sequence[str]) -> Tensor:
     labels = columns[name]
-    table = _table(wanted, found)
-    mapped: Tensor = table[labels]
+    mapped: Tensor = _table(wanted, found)[labels]
+    _refuse_strangers(columns, name, labels, mapped, torch.arange(len(labels)), wanted=wanted, found=found)
+    return mapped
+
+
+def _tags(columns: RaggedColumns, name: str, wanted: Sequence[str], found: Sequence[str]) -> Ragged:
+    tags = columns.ragged[name]
+    mapped: Tensor = _table(wanted, found)[tags.values]
+    rows = torch.repeat_interleave(torch.arange(len(tags)), tags.lengths)
+    _refuse_strangers(columns, name, tags.values, mapped, rows, wanted=wanted, found=found)
+    return Ragged(mapped, tags.offsets)
+
+
+def _refuse_strangers(
+    columns: Columns,
+    name: str,
+    labels: Tensor,
+    mapped: Tensor,
+    rows: Tensor,
+    *,
+    wanted: Sequence[str],
+    found: Sequence[str],
+) -> None:
+    """Refuse labels (or tags) that became -1; `rows` says in which row each stands."""
     if bool((mapped < 0).any()):
         counts = torch.bincount(labels[mapped < 0], minlength=len(found))
         strangers = [(found[i], int(n)) for i, n in enumerate(counts.tolist()) if n]
-        first = int((mapped < 0).nonzero()[0, 0])
+        first = int(rows[(mapped < 0).nonzero()[0, 0]])
         near = nearest(strangers[0][0], wanted)
         shown = ", ".join(f"{label!r} ({n} rows)" for label, n in strangers[:12])
         _refuse(
@@ -80,7 +108,6 @@ def _labels(columns: Columns, name: str, wanted: Sequence[str], found: Sequence[
             if near
             else "rename the classes in the data, or leave those rows out",
         )
-    return mapped
 
 
 def _table(wanted: Sequence[str], found: Sequence[str]) -> Tensor:

@@ -22,6 +22,7 @@ from lamina.data.batching import Feed, IndexFeed
 
 if TYPE_CHECKING:
     from lamina.data.columns import Columns, DataSpec
+    from lamina.data.preprocessing import Preprocessing
     from lamina.tasks.metrics import Metrics
 
 Batch = Mapping[str, Tensor]
@@ -77,6 +78,7 @@ class Context:
         training: False while judging and predicting.
         device: Where the batch lies.
         schedule: Current values of schedules by name (`lr`, …), 0-d tensors or numbers.
+        carried: While a split is judged, what a task carries from batch to batch (hidden states of a stream); empty at first.
     """
 
     seed: int = 0
@@ -89,6 +91,7 @@ class Context:
     training: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     schedule: Mapping[str, Tensor | float] = field(default_factory=dict)
+    carried: State = field(default_factory=dict)
 
     def key(self, stream: str, *position: int | str) -> Tensor:
         """A key (0-d int32) for this step, update and repeat in a named stream; use it with `core.draws`."""
@@ -302,6 +305,31 @@ class Task(ABC):
     def decode(self, outputs: Outputs) -> list[Prediction]:
         """Outputs -> one JSON-ready prediction per row."""
 
+    def complete(self, predictions: list[Prediction], columns: Columns, first_row: int) -> list[Prediction]:
+        """Add to the predictions for rows `first_row` … of raw columns what only those know: the words that tags belong to."""
+        return predictions
+
+    def generate(
+        self,
+        model: nn.Module,
+        preprocessing: Preprocessing,
+        *,
+        num: int = 1,
+        prompt: str | None = None,
+        **options: Any,
+    ) -> list[Prediction]:
+        """Make `num` samples: texts that begin with a prompt, JSON-ready.
+
+        Raises:
+            UsageError: The task's models decide about inputs and make none.
+        """
+        raise UsageError(
+            f"A model of {self.name or 'this task'} makes nothing new; it decides about inputs.",
+            where="generate",
+            accepts="a model of the task text-generation",
+            mend="`lamina predict BUNDLE INPUT` says what it decides",
+        )
+
     @property
     def chooses_thresholds(self) -> bool:
         """Whether the config asks for decision thresholds, which cost a pass over the held-out rows."""
@@ -344,7 +372,7 @@ class Task(ABC):
 
     def input_columns(self) -> Iterable[str]:
         """Raw columns from which predictions are made, those of them that the data has."""
-        return ("image", "signal", "volume", "number", "category")
+        return ("image", "signal", "volume", "number", "category", "text", "text_pair")
 
     @property
     def monitor(self) -> tuple[str, str]:

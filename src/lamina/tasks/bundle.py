@@ -32,6 +32,7 @@ from lamina.core.bundle import (
 from lamina.core.errors import BundleError, LaminaError, UnknownNameError, nearest
 from lamina.data.columns import Columns, DataSpec
 from lamina.data.preprocessing import Preprocessing
+from lamina.data.ragged import LENGTH, with_lengths
 from lamina.models.factory import create_model, model_values
 from lamina.tasks.base import Prediction, Task
 from lamina.tasks.bundle_readme import write_readme
@@ -104,6 +105,7 @@ class Bundle:
             tensors={**tensors, **steps},
             preprocessing=pipeline.preprocessing.describe(),
             labels=_labels(task),
+            tokenizer=pipeline.preprocessing.tokenizer(),
             metrics=MetricsFile(metrics={k: float(v) for k, v in (metrics or {}).items() if math.isfinite(v)}),
         )
         bundle = cls(_pipeline(parts, where=f"bundle of {type(model).__name__}"), parts)
@@ -147,6 +149,17 @@ class Bundle:
         """Predictions for paths, arrays, tensors or tables; see `Pipeline.predict`."""
         return self.pipeline.predict(inputs, batch_size=batch_size, channels_first=channels_first, reject=reject)
 
+    def generate(self, prompt: str | None = None, *, num: int = 1, **options: Any) -> list[Prediction]:
+        """Make `num` samples, such as texts that begin with `prompt`.
+
+        Args:
+            options: The task's: for texts the fields of `lamina.tasks.sampling.SamplingConfig`, such as temperature=0.8.
+
+        Raises:
+            UsageError: The task makes nothing new.
+        """
+        return self.task.generate(self.model, self.pipeline.preprocessing, num=num, prompt=prompt, **options)
+
     def evaluate(self, columns: Columns, *, spec: DataSpec | None = None, batch_size: int = 256) -> Evaluation:
         """Judge on labelled raw columns; with their `spec`, classes and features match by name."""
         return self.pipeline.evaluate(columns, spec=spec, batch_size=batch_size)
@@ -181,9 +194,9 @@ class Bundle:
         return self.verify_golden() <= tolerance * max(1.0, *map(float, outputs))
 
     def _golden(self, examples: Columns) -> dict[str, Tensor]:
-        names = [name for name in self.task.input_columns() if name in self.spec.columns and name in examples]
-        batch = examples.batch(torch.arange(min(GOLDEN_ROWS, examples.num_rows)))
-        inputs = {name: batch[name] for name in names}
+        examples = examples.raw
+        names = [name for name in self.task.input_columns() if name in self.spec.columns]
+        inputs = with_lengths(examples.batch(torch.arange(min(GOLDEN_ROWS, examples.num_rows))), names)
         if sum(tensor.numel() * tensor.element_size() for tensor in inputs.values()) > GOLDEN_BYTES:
             inputs = {name: tensor[:1] for name, tensor in inputs.items()}
         outputs = self.pipeline.outputs(Columns(inputs))
@@ -286,7 +299,9 @@ def _pipeline(parts: BundleParts, *, where: str) -> Pipeline:
             for key, tensor in parts.tensors.items()
             if key.startswith(PREPROCESSING_PREFIX)
         }
-        preprocessing = Preprocessing.restore(parts.preprocessing, tensors, spec, where=f"{where}, {step}")
+        preprocessing = Preprocessing.restore(
+            parts.preprocessing, tensors, spec, tokenizer=parts.tokenizer, where=f"{where}, {step}"
+        )
         step = "config.json"
         task = _build_task(config, preprocessing.spec)
         step = "labels.json"
@@ -393,11 +408,17 @@ def _check_golden(bundle: Bundle, *, where: str) -> None:
     counts = {len(tensor) if tensor.ndim else -1 for tensor in bundle.parts.golden.values()}
     for name, tensor in bundle.parts.golden.items():
         kind, _, column = name.partition(".")
-        spec = bundle.spec.columns.get(column)
+        ragged = column.removesuffix(LENGTH)
+        is_length = kind == "input" and ragged != column and column not in bundle.spec.columns
+        spec = bundle.spec.columns.get(ragged if is_length else column)
         fits = len(counts) == 1 and tensor.ndim > 0 and 0 < len(tensor) <= 1024
         if kind == "input":
-            roles = ("image", "series", "volume", "number", "category")
-            fits = fits and spec is not None and spec.role in roles and _fits(tensor, spec.shape)
+            roles = ("image", "series", "volume", "number", "category", "text")
+            fits = fits and spec is not None and spec.role in roles
+            if is_length:
+                fits = fits and _are_lengths(tensor, bundle.parts.golden.get(f"input.{ragged}"))
+            else:
+                fits = fits and spec is not None and _fits(tensor, spec.shape)
         if not fits or kind not in ("input", "output") or not column:
             raise BundleError(
                 f"The golden example {name!r} is {_kind(tensor)}.",
@@ -405,6 +426,13 @@ def _check_golden(bundle: Bundle, *, where: str) -> None:
                 accepts="input.COLUMN and output.NAME with the same few rows",
                 mend=MEND,
             )
+
+
+def _are_lengths(lengths: Tensor, padded: Tensor | None) -> bool:
+    """Whether these can be the lengths of padded rows."""
+    if padded is None or padded.ndim < 2 or lengths.dtype != torch.int64 or lengths.ndim != 1:
+        return False
+    return bool(((lengths >= 0) & (lengths <= padded.shape[1])).all())
 
 
 def _fits(tensor: Tensor, shape: tuple[int, ...]) -> bool:

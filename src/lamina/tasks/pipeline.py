@@ -20,6 +20,8 @@ from lamina.core.memory import keep_freed_memory
 from lamina.data.columns import Columns, DataSpec, batch_to
 from lamina.data.inputs import read_inputs
 from lamina.data.preprocessing import Preprocessing
+from lamina.data.ragged import with_lengths
+from lamina.data.text.encoder import MADE
 from lamina.tasks.alignment import align_columns
 from lamina.tasks.base import Context, Outputs, Prediction, Task
 from lamina.tasks.metrics import Metrics
@@ -79,6 +81,7 @@ def evaluate(
         NonFiniteError: The model gave NaN.
     """
     device = device or model_device(model)
+    columns = preprocessing.encode(columns)
     metrics = task.metrics()
     if spec is not None:
         metrics.name_groups(spec)
@@ -215,15 +218,19 @@ class Pipeline:
 
     def _needed(self) -> list[str]:
         names = [name for name in self.task.input_columns() if name in self.spec.columns]
-        return [*names, *(name for name, column in self.spec.columns.items() if column.role in ("label", "target"))]
+        return [
+            *names,
+            *(name for name, column in self.spec.columns.items() if column.role in ("label", "target", "tags")),
+        ]
 
     def chunks(self, columns: Columns, *, batch_size: int = 256, autocast: bool = False) -> Iterator[Outputs]:
         """The model's outputs batch by batch, on the CPU; `columns` are raw and need no labels."""
-        names = [name for name in self.task.input_columns() if name in columns]
         preprocessing = self.preprocessing.to(self.device)
+        columns = preprocessing.encode(columns)
+        names = {*self.task.input_columns(), *MADE, "row"}
         ctx = Context(device=self.device)
         for raw in columns.chunks(batch_size):
-            given = {name: raw[name] for name in (*names, "row")}
+            given = with_lengths(raw, names)
             # Entered anew for each batch: a generator must not keep the caller in inference mode between two of them.
             with judging(self.model):
                 _, outputs = _forward(
@@ -260,7 +267,7 @@ class Pipeline:
         predictions: list[Prediction] = []
         for outputs in self.chunks(columns, batch_size=batch_size):
             _refuse_nan(outputs, names[len(predictions) :])
-            found = self.task.decode(outputs)
+            found = self.task.complete(self.task.decode(outputs), columns.raw, len(predictions))
             if reject:
                 scores, least = self.task.insider_scores(outputs)
                 found = [_refused(one, score, least) for one, score in zip(found, scores.tolist(), strict=True)]
