@@ -49,7 +49,7 @@ EXPERIMENTS = (
         seeds=5,
         changes=("augment=[{name: rotate}, {name: zoom}, {name: shift}]",),
     ),
-    Experiment("sign-cnn in fp32", "sign-cnn", "sign_digits", changes=("training.precision=fp32",)),
+    Experiment("sign-cnn in fp32", "sign-cnn", "sign_digits", seeds=5, changes=("training.precision=fp32",)),
     Experiment("iris-mlp", "iris-mlp", "tabular/iris.csv", seeds=5),
     Experiment("housing-mlp", "housing-mlp", "tabular/housing.csv", metric="mae", seeds=5),
     Experiment(

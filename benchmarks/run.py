@@ -1,6 +1,6 @@
 """Speed beside other tools, in one interleaved run on identical work.
 
-    python benchmarks/run.py [mnist-mlp] [sign-cnn] [knn] [--rounds 7] [--draws 3] [--quick] [--setup]
+    python benchmarks/run.py [mnist-mlp] [sign-cnn] [resnet18] [resnet50] [knn] [--rounds 7] [--draws 3] [--quick] [--setup]
 
 Every contender is a process of its own, in an environment of its own where it needs one (installed by this script from
 benchmarks/requirements/, into benchmarks/environments/). All are set up and warmed up first; then the rounds go through
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol import Contender
-from work import describe, drawn_mlp, mlp, multiply_adds, sign_cnn
+from work import describe, drawn_mlp, mlp, multiply_adds, resnet, sign_cnn
 
 HERE = Path(__file__).resolve().parent
 PLAIN = "plain PyTorch loop"
@@ -76,11 +76,20 @@ CONVOLUTIONS = (
     keras("jax", precision="fp32", jit=True, steps=16),
     keras("jax", precision="bf16", jit=True, steps=16),
 )
+LARGE = (
+    Entry(PLAIN, "plain_torch.py"),
+    Entry("Lamina", "lamina_fit.py"),
+    Entry("Lamina, fp32", "lamina_fit.py", changes={"training": {"precision": "fp32"}}),
+    keras("tensorflow", precision="fp32", jit=False, steps=1),
+    keras("tensorflow", precision="bf16", jit=False, steps=1),
+    keras("jax", precision="bf16", jit=True, steps=1),
+)
+NAMES = ("mnist-mlp", "sign-cnn", "resnet18", "resnet50", "knn")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="mnist-mlp, sign-cnn, knn; all by default")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; all by default")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--draws", type=int, default=3, help="dense networks drawn at random beside 784-16-16-10")
     parser.add_argument("--draw-seed", type=int, help="seed of the first draw; by default drawn anew and shown")
@@ -90,12 +99,11 @@ def main() -> int:
         "--only", default="", help="contenders whose name one of these patterns matches, comma-separated"
     )
     arguments = parser.parse_args()
-    known = ("mnist-mlp", "sign-cnn", "knn")
-    names = arguments.names or list(known)
+    names = arguments.names or list(NAMES)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     for name in names:
-        if name not in known:
-            parser.error(f"there is no benchmark {name!r}; there are {', '.join(known)}")
+        if name not in NAMES:
+            parser.error(f"there is no benchmark {name!r}; there are {', '.join(NAMES)}")
     if set(names) - {"knn"} or arguments.setup:
         install()
     if arguments.setup:
@@ -138,6 +146,10 @@ def plan(name: str, arguments: argparse.Namespace) -> list[tuple[dict[str, Any],
     rows = 6_400 if arguments.quick else 48_000
     if name == "sign-cnn":
         return [(sign_cnn(rows=320 if arguments.quick else 3_840), CONVOLUTIONS)]
+    if name == "resnet18":
+        return [(resnet(layers=18, size=32, batch_size=128, rows=128 if arguments.quick else 512), LARGE)]
+    if name == "resnet50":
+        return [(resnet(layers=50, size=224, batch_size=16, rows=16 if arguments.quick else 48), LARGE[:5])]
     first = arguments.draw_seed if arguments.draw_seed is not None else time.time_ns() % 1_000_000
     works = [mlp(widths=(784, 16, 16, 10), optimizer="momentum")]
     works.append(mlp(widths=(784, 16, 16, 10), optimizer="adam", dropout=0.2))

@@ -51,8 +51,30 @@ def sign_cnn(*, rows: int = 1_920) -> dict[str, Any]:
     }
 
 
+def resnet(*, layers: int, size: int, batch_size: int, rows: int) -> dict[str, Any]:
+    """A residual network for ImageNet on colour images; below 64 pixels with the stem of 3x3 that keeps their size."""
+    depths = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}[layers]
+    return {
+        "kind": "resnet",
+        "layers": layers,
+        "depths": list(depths),
+        "bottleneck": layers >= 50,
+        "small_stem": size < 64,
+        "size": size,
+        "classes": 10,
+        "optimizer": "momentum",
+        "lr": 0.01,
+        "batch_size": batch_size,
+        "rows": rows,
+        "seed": 0,
+    }
+
+
 def describe(work: dict[str, Any]) -> str:
     """A line for tables."""
+    if work["kind"] == "resnet":
+        shape = f"ResNet-{work['layers']} at {work['size']}x{work['size']}"
+        return f"{shape}, {work['optimizer']}, batch {work['batch_size']}"
     if work["kind"] == "mlp":
         dropout = f", dropout {work['dropout']}" if work["dropout"] else ""
         return f"{'-'.join(map(str, work['widths']))}, {work['optimizer']}{dropout}, batch {work['batch_size']}"
@@ -60,13 +82,14 @@ def describe(work: dict[str, Any]) -> str:
 
 
 def make_data(work: dict[str, Any], *, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 images (N, 28, 28) with a class-dependent pattern, int64 labels (N,)."""
+    """uint8 images (N, 28, 28) or, for a residual network, (N, size, size, 3), of a class-dependent pattern; int64 labels (N,)."""
     rng = np.random.default_rng(work["seed"])
     count = rows or work["rows"]
-    classes = work["classes"] if work["kind"] == "sign-cnn" else work["widths"][-1]
+    classes = work["widths"][-1] if work["kind"] == "mlp" else work["classes"]
+    shape = (work["size"], work["size"], 3) if work["kind"] == "resnet" else (28, 28)
     labels = rng.integers(0, classes, count)
-    patterns = rng.integers(0, 200, (classes, 28, 28))
-    noise = rng.integers(0, 56, (count, 28, 28), dtype=np.uint8)
+    patterns = rng.integers(0, 200, (classes, *shape))
+    noise = rng.integers(0, 56, (count, *shape), dtype=np.uint8)
     return (patterns.astype(np.uint8)[labels] + noise).astype(np.uint8), labels.astype(np.int64)
 
 
@@ -74,6 +97,30 @@ def multiply_adds(work: dict[str, Any]) -> int:
     """Of one sample's forward and backward pass: three times the forward pass, less the first layer's input gradient."""
     if work["kind"] == "mlp":
         layers = [a * b for a, b in pairwise(work["widths"])]
+    elif work["kind"] == "resnet":
+        layers = resnet_layers(work)
     else:
         layers = [28 * 28 * 75 * 9, 14 * 14 * 50 * 75 * 9, 7 * 7 * 25 * 50 * 9, 400 * 512, 512 * 24]
     return 3 * sum(layers) - layers[0]
+
+
+def resnet_layers(work: dict[str, Any]) -> list[int]:
+    """Multiply-adds of the forward pass, layer by layer."""
+    size, channels = work["size"], 64
+    size = size if work["small_stem"] else -(-size // 2)
+    layers = [size * size * 64 * 3 * (9 if work["small_stem"] else 49)]
+    size = size if work["small_stem"] else -(-size // 2)
+    for stage, depth in enumerate(work["depths"]):
+        inner = 64 * 2**stage
+        outer = inner * (4 if work["bottleneck"] else 1)
+        for place in range(depth):
+            before, size = size, size if stage == 0 or place else -(-size // 2)
+            area = size * size
+            if work["bottleneck"]:
+                layers += [before * before * channels * inner, area * inner * inner * 9, area * inner * outer]
+            else:
+                layers += [area * channels * inner * 9, area * inner * inner * 9]
+            if channels != outer:
+                layers.append(area * channels * outer)
+            channels = outer
+    return [*layers, channels * work["classes"]]

@@ -72,6 +72,8 @@ def main() -> None:
     images, labels = make_data(work, rows=round(work["rows"] / _TRAIN_SHARE))
     if work["kind"] == "mlp":
         model: dict[str, Any] = {"kind": "mlp", "hidden_sizes": work["widths"][1:-1], "dropout": work["dropout"]}
+    elif work["kind"] == "resnet":
+        model = {"kind": f"resnet{work['layers']}", "stem": "cifar" if work["small_stem"] else "imagenet"}
     else:
         model = {"kind": "sign-cnn"}
     training = {"batch_size": work["batch_size"], "evaluate_every": 1_000_000, "checkpoint_every": 1_000_000_000}
