@@ -77,11 +77,48 @@ def neighbours(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def augmentation(document: Mapping[str, Any]) -> str:
+    """Contenders of benchmarks/augmentation.py: a row for each tool, a column for each size and batch."""
+    cells = document["cells"]
+    tools = [row["tool"] for row in cells[0]["rows"]]
+    lines = [
+        f"Images per second, {document['rounds']} rounds; in brackets how many times as fast Lamina was:",
+        "",
+        f"| tool | {' | '.join(cell['name'] for cell in cells)} |",
+        f"| --- |{' ---: |' * len(cells)}",
+    ]
+    for tool in tools:
+        rows = [next(row for row in cell["rows"] if row["tool"] == tool) for cell in cells]
+        shown = [
+            "failed" if "failed" in row else f"{row['images_per_s']:,} ({row['lamina_to_it']:.1f})" for row in rows
+        ]
+        lines.append(f"| {tool} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def decoding(document: Mapping[str, Any]) -> str:
+    """Contenders of benchmarks/decoding.py."""
+    lines = [
+        "| photographs, fitted to | tool | images/s | ratio to the DataLoader | processor time per image | ratio |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {row['folder']}, {row['size']}x{row['size']} | {row['tool']} | {row['images_per_s']:,} | {row['ratio']:.2f} "
+        f"| {row['processor_us_per_image']:,} µs | {row['processor_ratio']:.2f} |"
+        for row in document["rows"]
+    ]
+    return "\n".join(lines)
+
+
 RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "quality": quality,
     "mnist-mlp": speed,
     "sign-cnn": speed,
+    "resnet18": speed,
+    "resnet50": speed,
     "knn": neighbours,
+    "augmentation": augmentation,
+    "decoding": decoding,
 }
 
 
