@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal, cast
 
 import torch
@@ -18,7 +19,7 @@ from lamina.core.errors import DtypeError, ShapeError, unknown_name
 from lamina.core.registry import register
 from lamina.nn.dropout import Dropout
 from lamina.nn.recurrent_cells import Cell, ElmanCell, GRUCell, LSTMCell
-from lamina.nn.recurrent_scans import elman_scan, gru_scan, lstm_scan
+from lamina.nn.recurrent_scans import elman_scan, gru_scan, lstm_kernel, lstm_scan
 
 __all__ = ["Kind", "LayerTrace", "Recurrent", "RecurrentLayerConfig"]
 
@@ -63,10 +64,16 @@ class _Elman(ElmanCell):
 
 
 class _LSTM(LSTMCell):
-    def forward(self, inputs: Tensor, state: State, mask: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
-        """(B, T, I) -> hidden and cell states (B, T, H)."""
+    def forward(  # type: ignore[override]
+        self, inputs: Tensor, state: State, mask: Tensor | None = None, *, every_cell: bool = False
+    ) -> tuple[Tensor, ...]:
+        """(B, T, I) -> hidden states (B, T, H), and the cell states after all steps (B, T, H) or after the last (B, 1, H)."""
         weights = (self.weight_input, self.weight_recurrent, self.bias)
-        hidden, cell = lstm_scan(inputs.transpose(0, 1), state["hidden"], state["cell"], *weights, mask)
+        before = (state["hidden"], state["cell"])
+        if mask is None and not every_cell:
+            hidden, last = lstm_kernel(inputs.transpose(0, 1), *before, *weights)
+            return hidden.transpose(0, 1), last.unsqueeze(1)
+        hidden, cell = lstm_scan(inputs.transpose(0, 1), *before, *weights, mask)
         return hidden.transpose(0, 1), cell.transpose(0, 1)
 
 
@@ -206,20 +213,33 @@ class Recurrent(nn.Module):
     def initial_state(self, batch_size: int) -> State:
         """Zeros (B, layers * directions, H) for each part of the state, batch first."""
         weight = cast(Cell, self.layers[0]).weight_recurrent
-        return {
-            name: weight.new_zeros(batch_size, len(self.layers), self.hidden_size) for name in self.state_names
-        }
+        return {name: weight.new_zeros(batch_size, len(self.layers), self.hidden_size) for name in self.state_names}
 
     def forward(
-        self, inputs: Tensor, state: Mapping[str, Tensor] | None = None, *, mask: Tensor | None = None
+        self,
+        inputs: Tensor,
+        state: Mapping[str, Tensor] | None = None,
+        *,
+        mask: Tensor | None = None,
+        need_state: bool = True,
     ) -> tuple[Tensor, State]:
-        """(B, T, I), the state before (zeros by default) and which steps are real -> hidden states (B, T, output_size), state after.
+        """Run whole sequences.
+
+        Args:
+            inputs: Float (B, T, I).
+            state: Before the first step, as it came out of an earlier stretch; zeros by default.
+            mask: bool (B, T), which steps are real; None: all.
+            need_state: Give the state after the last step; without it an LSTM with a mask is faster.
+
+        Returns:
+            Hidden states (B, T, output_size), and the state after, empty where it is not needed.
 
         Raises:
             ShapeError: Inputs, state or mask of another shape.
             DtypeError: Inputs that are whole numbers, or a mask that is not of truth values.
         """
-        return self._run(inputs, state, mask, self._by_scan)
+        every_cell = need_state and mask is not None and self.kind == "lstm"
+        return self._run(inputs, state, mask, partial(self._by_scan, every_cell=every_cell), need_state=need_state)
 
     def trace(
         self, inputs: Tensor, state: Mapping[str, Tensor] | None = None, *, mask: Tensor | None = None
@@ -231,11 +251,12 @@ class Recurrent(nn.Module):
         """
         traces: list[LayerTrace] = []
 
-        def run(place: int, x: Tensor, before: State, carried: Tensor | None, order: _Order | None) -> tuple[Tensor, ...]:
-            found = self._by_steps(place, x, before, carried, order, traces)
-            return found
+        def run(
+            place: int, x: Tensor, before: State, carried: Tensor | None, order: _Order | None
+        ) -> tuple[Tensor, ...]:
+            return self._by_steps(place, x, before, carried, order, traces)
 
-        hidden, _ = self._run(inputs, state, mask, run)
+        hidden, _ = self._run(inputs, state, mask, run, need_state=False)
         return hidden, traces
 
     def extra_repr(self) -> str:
@@ -249,6 +270,8 @@ class Recurrent(nn.Module):
         state: Mapping[str, Tensor] | None,
         mask: Tensor | None,
         run: Callable[[int, Tensor, State, Tensor | None, _Order | None], tuple[Tensor, ...]],
+        *,
+        need_state: bool,
     ) -> tuple[Tensor, State]:
         self._check(inputs, state, mask)
         before = self.initial_state(len(inputs)) if state is None else state
@@ -266,19 +289,21 @@ class Recurrent(nn.Module):
                 turned = direction == 1
                 found = run(place, _turn(x, order) if turned else x, own, self._carried_mask(place, x), order)
                 for name, value in zip(self.state_names, found, strict=True):
-                    after[name].append(_last(value, own[name], order))
+                    if need_state:
+                        after[name].append(_last(value, own[name], order))
                 outputs.append(_turn(found[0], order) if turned else found[0])
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
         x = self._same_over_time(self.of_inputs, self.num_layers, x)
         if order is not None and mask is not None:
             x = _gather(x, order.back).masked_fill(~mask.unsqueeze(2), 0.0)
-        return x, {name: torch.stack(values, dim=1) for name, values in after.items()}
+        return x, {name: torch.stack(values, dim=1) for name, values in after.items() if values}
 
     def _by_scan(
-        self, place: int, x: Tensor, before: State, carried: Tensor | None, order: _Order | None
+        self, place: int, x: Tensor, before: State, carried: Tensor | None, order: _Order | None, *, every_cell: bool
     ) -> tuple[Tensor, ...]:
-        del order
-        return self.layers[place](x, before, carried)  # type: ignore[no-any-return]
+        del order  # padding stands behind what is real: it changes nothing before it
+        more = {"every_cell": True} if every_cell else {}
+        return self.layers[place](x, before, carried, **more)  # type: ignore[no-any-return]
 
     def _by_steps(
         self,
@@ -318,7 +343,8 @@ class Recurrent(nn.Module):
     def _same_over_time(self, masks: nn.ModuleList, place: int, x: Tensor) -> Tensor:
         if not masks or not self.training:
             return x
-        return x * masks[place](x.new_ones(x.shape[0], x.shape[2])).unsqueeze(1)
+        mask: Tensor = masks[place](x.new_ones(x.shape[0], x.shape[2]))
+        return x * mask.unsqueeze(1)
 
     def _carried_mask(self, place: int, x: Tensor) -> Tensor | None:
         if not self.of_carried or not self.training:

@@ -3,8 +3,8 @@
 A cell holds the weights; `recurrent_scans.py` runs whole sequences with the same weights, many times as fast, and equal to
 the cells to rounding. The cells are what one reads, looks into (`gates`), and compares with.
 
-Weights of all gates lie in one matrix, gate by gate in the order of `gates_in_order`: `weight_input` (G * H, I),
-`weight_recurrent` (G * H, H), `bias` (G * H). torch keeps two biases that are only ever added up; here there is one.
+Weights of all gates lie in one matrix, gate by gate in the order of `gates_in_order`, which is torch's: `weight_input`
+(G * H, I), `weight_recurrent` (G * H, H), `bias` (G * H). torch keeps two biases that are only ever added up; here there is one.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class LSTMCell(Cell):
     (2000), doi:10.1162/089976600300015015.
     """
 
-    gates_in_order: ClassVar[tuple[str, ...]] = ("output", "forget", "input", "candidate")
+    gates_in_order: ClassVar[tuple[str, ...]] = ("input", "forget", "candidate", "output")
     state_names: ClassVar[tuple[str, ...]] = ("hidden", "cell")
 
     def gates(self, inputs: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -217,7 +217,9 @@ class GRUCell(Cell):
 
     def __init__(self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0) -> None:
         super().__init__(input_size=input_size, hidden_size=hidden_size, forget_bias=forget_bias)
-        self.bias_recurrent = nn.Parameter(torch.zeros(hidden_size))  # inside the reset gate, unlike the rest of the bias
+        self.bias_recurrent = nn.Parameter(
+            torch.zeros(hidden_size)
+        )  # inside the reset gate, unlike the rest of the bias
 
     def gates(self, inputs: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """`reset` and `update` in (0, 1) and `candidate` in (-1, 1), each (B, H)."""

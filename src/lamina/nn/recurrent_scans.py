@@ -2,8 +2,9 @@
 
 What the inputs contribute to the gates is one product over all steps, and so are the gradients of weights and inputs. A step
 itself is one product with the recurrent weights and a few operations on (B, G * H); backwards it is the same, because
-everything that multiplies the gradient at a step is known beforehand and computed for all steps at once. torch's kernels for
-a processor are slower at the sizes of language models (benchmarks/recurrent.py), and give no cell state but the last.
+everything that multiplies the gradient at a step is known beforehand and computed for all steps at once. On a processor this is
+as fast as torch's own GRU and simple network, and in bf16 faster; torch's LSTM kernel is faster still, but gives no cell state
+but the last and carries everything on, so both are here (benchmarks/recurrent.py compares them).
 
 Each function takes (T, B, ·) tensors, equals the cells of `recurrent_cells.py` to rounding, and can be differentiated once.
 Under autocast products are computed in its dtype, everything between them in float32.
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["elman_scan", "gru_scan", "lstm_scan"]
+__all__ = ["elman_scan", "gru_scan", "lstm_kernel", "lstm_scan"]
 
 
 def elman_scan(
@@ -58,7 +59,7 @@ def lstm_scan(
     bias: Tensor,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Long short-term memory over all steps; gates in the order output, forget, input, candidate.
+    """Long short-term memory over all steps; gates in the order input, forget, candidate, output.
 
     Args:
         inputs: (T, B, I).
@@ -74,6 +75,20 @@ def lstm_scan(
         given = _given(inputs, weight_input, bias, dtype)
         result: tuple[Tensor, Tensor] = _call(_LSTM, given, hidden, cell, weight_recurrent, mask, dtype)
     return result
+
+
+def lstm_kernel(
+    inputs: Tensor, hidden: Tensor, cell: Tensor, weight_input: Tensor, weight_recurrent: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same by torch's kernel, which is the fastest there is, but gives the cell after the last step only and drops nothing.
+
+    Returns:
+        Hidden states (T, B, H), and the last cell state (B, H).
+    """
+    weights = [weight_input, weight_recurrent, bias, torch.zeros_like(bias)]  # of torch's two biases the second
+    before = (hidden.to(inputs.dtype).unsqueeze(0), cell.to(inputs.dtype).unsqueeze(0))
+    states, _, last = torch._VF.lstm(inputs, before, weights, True, 1, 0.0, False, False, False)
+    return states, last[0]
 
 
 def gru_scan(
@@ -140,7 +155,7 @@ def _call(function: Any, *args: Any) -> Any:
 
 
 def _plus_product(total: Tensor, rows: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
-    """total + rows @ weight, the product in the weight's dtype, the sum in that of `total`."""
+    """The sum total + rows @ weight: the product in the weight's dtype, the sum in that of `total`."""
     if total.dtype == weight.dtype:
         return torch.addmm(total, rows, weight) if out is None else torch.addmm(total, rows, weight, out=out)
     product = torch.mm(rows, weight)
@@ -148,7 +163,7 @@ def _plus_product(total: Tensor, rows: Tensor, weight: Tensor, out: Tensor | Non
 
 
 def _product(rows: Tensor, weight: Tensor, between: torch.dtype) -> Tensor:
-    """rows @ weight in the weight's dtype, given as `between`."""
+    """The product rows @ weight in the weight's dtype, given as `between`."""
     return torch.mm(rows.to(weight.dtype), weight).to(between)
 
 
@@ -226,16 +241,17 @@ class _LSTM(torch.autograd.Function):
         cells, bent = (given.new_empty(*given.shape[:2], size) for _ in range(2))
         carried, cell = hidden.to(dtype), cell.to(given.dtype)
         steps = zip(
-            *(tensor.unbind(0) for tensor in (given, gates, gates[..., : 3 * size], *gates.split(size, dim=2))),
+            *(tensor.unbind(0) for tensor in (given, gates, gates[..., : 2 * size], *gates.split(size, dim=2))),
             *(tensor.unbind(0) for tensor in (states, cells, bent)),
             strict=True,
         )
-        for total, all_gates, sigmoids, o, f, i, g, state, new, tanh in steps:
+        for total, all_gates, first, i, f, g, o, state, new, tanh in steps:
             if mask is not None:
                 carried = carried * mask
             _plus_product(total, carried, across, out=all_gates)
-            sigmoids.sigmoid_()
+            first.sigmoid_()
             g.tanh_()
+            o.sigmoid_()
             torch.mul(f, cell, out=new).addcmul_(i, g)
             torch.tanh(new, out=tanh)
             torch.mul(o, tanh, out=state)
@@ -259,15 +275,15 @@ class _LSTM(torch.autograd.Function):
         back, between = weight.to(ctx.dtype), _between(ctx.dtype)
         # What multiplies the gradient at each step: the hidden state's for the output gate, the cell's for the others.
         totals = gates * (1 - gates)
-        output, forget, entry, candidate = gates.split(size, dim=2)
-        of_output, of_forget, of_entry, of_candidate = totals.split(size, dim=2)
+        entry, forget, candidate, output = gates.split(size, dim=2)
+        of_entry, of_forget, of_candidate, of_output = totals.split(size, dim=2)
         of_output.mul_(bent)
         of_forget[0].mul_(cell)
         of_forget[1:].mul_(cells[:-1])
         of_entry.mul_(candidate)
         torch.addcmul(entry, entry * candidate, candidate, value=-1, out=of_candidate)
         into_cell = torch.addcmul(output, output * bent, bent, value=-1)
-        others = totals[..., size:].unflatten(2, (3, size))
+        others = totals[..., : 3 * size].unflatten(2, (3, size))
         flowing, remembered = torch.zeros_like(bent[0]), torch.zeros_like(bent[0])
         walk = (gradient, by_cells, into_cell, totals, of_output, others, forget)
         for own, own_cell, bend, total, first, rest, keep in _backwards(*walk):
