@@ -50,7 +50,9 @@ def batch(model: nn.Module, *, rows: int = BATCH, seed: int = 0) -> Tensor:
     assert isinstance(example, Tensor)
     generator = torch.Generator().manual_seed(seed)
     if not example.is_floating_point():
-        return torch.randint(0, 2, (rows, *example.shape[1:]), generator=generator)
+        return torch.randint(
+            0, min(getattr(model, "vocab_size", 2), 100), (rows, *example.shape[1:]), generator=generator
+        )
     return torch.rand(rows, *example.shape[1:], generator=generator)
 
 
@@ -120,7 +122,14 @@ def test_every_parameter_gets_a_gradient_or_it_learns_directly(name: str) -> Non
     if capabilities(name).get("has_gradients", True):
         assert not hasattr(model, "learn")
         outputs = model(inputs)
-        nn.functional.cross_entropy(outputs, torch.arange(20) % outputs.shape[1]).backward()
+        crf = getattr(model, "crf", None)
+        if crf is not None:  # scores of whole sequences, with parameters of its own
+            (
+                -crf(outputs, torch.arange(outputs.shape[:2].numel()).view(outputs.shape[:2]) % outputs.shape[2])
+            ).sum().backward()
+        else:
+            scores = outputs.flatten(0, -2)  # of rows, or of every token
+            nn.functional.cross_entropy(scores, torch.arange(len(scores)) % scores.shape[1]).backward()
         without = [key for key, p in model.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
         assert not without
     else:
@@ -146,10 +155,16 @@ def test_logits_features_and_head(name: str) -> None:
     model = ready(name).eval()
     inputs = batch(model)
     outputs, features = model(inputs), model.features(inputs)  # type: ignore[operator]
-    assert outputs.shape == (BATCH, getattr(model, "num_classes", outputs.shape[1]))
+    assert outputs.shape == (
+        BATCH,
+        *inputs.shape[1 : outputs.ndim - 1],
+        getattr(model, "num_classes", outputs.shape[-1]),
+    )
     assert outputs.dtype == torch.float32
     assert not bool(torch.isnan(outputs).any())
     if capabilities(name).get("has_gradients", True):
+        if features.ndim == 3 and hasattr(model, "pool"):  # hidden states of tokens, of which the head reads one vector
+            features = model.pool(features)  # type: ignore[operator]
         torch.testing.assert_close(model.head(features), outputs)  # type: ignore[operator]
         assert outputs.requires_grad
 
@@ -218,6 +233,8 @@ def test_wrong_inputs_are_refused_with_the_mend(name: str) -> None:
     model = ready(name).eval()
     inputs = batch(model)
     wrong = [inputs[:, :-1] if inputs.ndim == 2 else inputs[:, :, :-1], inputs[0]]
+    if not inputs.is_floating_point():  # tokens, of which there may be any number
+        wrong = [inputs[0], inputs.unsqueeze(0)]
     if inputs.ndim == 4:
         wrong.append(inputs.permute(0, 2, 3, 1))
     for given in wrong:

@@ -75,12 +75,12 @@ def check_vocabulary(model: nn.Module, spec: DataSpec, *, where: str) -> None:
         )
 
 
-def output_width(model: nn.Module, spec: DataSpec, *, where: str) -> int:
-    """How many numbers per row the model gives for this (preprocessed) data.
+def output_shape(model: nn.Module, spec: DataSpec, *, where: str) -> tuple[int, ...]:
+    """The shape of what the model gives for two rows of this (preprocessed) data; texts count 16 tokens.
 
     Raises:
         LaminaError: The model refuses the data in its own words.
-        ShapeError: The pass fails inside, or gives anything but (rows, numbers).
+        ShapeError: The pass fails inside, or does not give one row per row.
         DataError: The data has nothing that a model could read.
     """
     column = spec.model_input
@@ -93,7 +93,18 @@ def output_width(model: nn.Module, spec: DataSpec, *, where: str) -> int:
         )
     any_size = ANY_LENGTH if column.role == "tokens" else ANY_SIZE
     shape = tuple(any_size if size < 0 else size for size in column.shape)
-    output = _output_shape(model, _zeros(model, spec, (ROWS, *shape)), where=where)
+    return _output_shape(model, _zeros(model, spec, (ROWS, *shape)), where=where)
+
+
+def output_width(model: nn.Module, spec: DataSpec, *, where: str) -> int:
+    """How many numbers per row the model gives for this (preprocessed) data.
+
+    Raises:
+        LaminaError: The model refuses the data in its own words.
+        ShapeError: The pass fails inside, or gives anything but (rows, numbers).
+        DataError: The data has nothing that a model could read.
+    """
+    output = output_shape(model, spec, where=where)
     if len(output) != 2:
         raise ShapeError(
             f"{type(model).__name__} gives outputs shaped {output} for {ROWS} rows.",
