@@ -1,7 +1,7 @@
 """Freed memory kept for the next step, where the C library would hand it back to the system after each.
 
 A step allocates and frees the same activations as the one before. glibc gives large blocks back to the system at once and
-asks for them again, and every page of them is cleared anew: a fifth of the time of a small convolutional network's step
+asks for them again, and every page of them is cleared anew: a fifth to a third of the time of a small convolutional network's step
 (`benchmarks/layers.py`). Two settings of its allocator end that.
 """
 
