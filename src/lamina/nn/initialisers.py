@@ -121,9 +121,10 @@ def initialise(
             fill(drawn, layer, own)
             with torch.no_grad():
                 tensor.copy_(drawn)
-    for path, layer in module.named_modules():
+    # What contains others comes after them, so that it may draw anew what it has of its own.
+    for path, layer in reversed(list(module.named_modules())):
         draw_own = getattr(layer, "draw_own", None)
-        if draw_own is not None:  # layers whose weights no initialiser is meant for: embeddings
+        if draw_own is not None:  # layers whose weights no initialiser is meant for: embeddings, recurrent cells
             draw_own(generator if seed is None else draws.generator(seed, "init", path))
 
 

@@ -47,45 +47,41 @@ class Cell(nn.Module):
         self.bias = nn.Parameter(torch.empty(width))
         self.draw_own(torch.default_generator)
 
-    def draw_own(self, generator: torch.Generator, *, bound: float | None = None) -> None:
-        """Draw the weights anew: input weights by Glorot, recurrent ones orthogonal, gate by gate; biases zero, `forget_bias` apart.
+    def draw_own(self, generator: torch.Generator) -> None:
+        """Draw the weights anew: input weights by Glorot, recurrent ones orthogonal, gate by gate; biases as `biases` says.
 
         An orthogonal matrix neither lengthens nor shortens what it carries, so that what is remembered neither explodes nor
         vanishes at the beginning of training.
 
-        Args:
-            generator: On the CPU.
-            bound: Draw everything uniformly between minus and plus this instead, biases as well.
-
-        Source: Glorot, Bengio (2010); Saxe, McClelland, Ganguli (2014), arXiv:1312.6120; Jozefowicz, Zaremba, Sutskever
-        (2015), "An Empirical Exploration of Recurrent Network Architectures", for the forget gate's bias of 1.
+        Source: Glorot, Bengio (2010); Saxe, McClelland, Ganguli (2014), arXiv:1312.6120.
         """
         for name, parameter in self.named_parameters(recurse=False):
             if parameter.is_meta:  # counted without values
                 continue
             # Drawn on the CPU in float32 or wider, so that device and dtype change nothing.
             dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
-            drawn = torch.empty(parameter.shape, dtype=dtype)
-            if bound is not None:
-                drawn.uniform_(-bound, bound, generator=generator)
-            else:
-                self._draw(name, drawn, generator)
+            drawn = torch.zeros(parameter.shape, dtype=dtype)
+            if name == "bias":
+                drawn = self.biases()
+            elif parameter.ndim == 2:
+                for gate in drawn.view(len(self.gates_in_order), self.hidden_size, -1).unbind(0):
+                    if name == "weight_recurrent":
+                        nn.init.orthogonal_(gate, generator=generator)
+                    else:
+                        bound = math.sqrt(6.0 / (self.input_size + self.hidden_size))
+                        gate.uniform_(-bound, bound, generator=generator)
             with torch.no_grad():
                 parameter.copy_(drawn)
 
-    def _draw(self, name: str, drawn: Tensor, generator: torch.Generator) -> None:
-        if "bias" in name:
-            drawn.zero_()
-            if name == "bias" and "forget" in self.gates_in_order:
-                place = self.gates_in_order.index("forget") * self.hidden_size
-                drawn[place : place + self.hidden_size] = self.forget_bias
-            return
-        for gate in drawn.view(len(self.gates_in_order), self.hidden_size, -1).unbind(0):
-            if name == "weight_recurrent":
-                nn.init.orthogonal_(gate, generator=generator)
-            else:
-                bound = math.sqrt(6.0 / (self.input_size + self.hidden_size))
-                gate.uniform_(-bound, bound, generator=generator)
+    def biases(self) -> Tensor:
+        """What the biases begin with (G * H,): zeros, and `forget_bias` in an LSTM's forget gate.
+
+        Source: Jozefowicz, Zaremba, Sutskever (2015), "An Empirical Exploration of Recurrent Network Architectures".
+        """
+        begins = torch.zeros(len(self.gates_in_order) * self.hidden_size)
+        if "forget" in self.gates_in_order:
+            self.gate(begins, "forget").fill_(self.forget_bias)
+        return begins
 
     def gate(self, parameter: Tensor, name: str) -> Tensor:
         """The rows of `weight_input`, `weight_recurrent` or `bias` that belong to a gate."""
