@@ -47,6 +47,10 @@ def find_mistakes(pipeline: Pipeline, columns: Columns, *, most: int = 36) -> Mi
         columns: Raw labelled rows.
         most: How many are kept.
     """
+    if not isinstance(pipeline.task, Classification) and "target" not in columns:
+        return Mistakes([], None)  # Tasks of another kind: rows are sequences, of which none is plainly wrong
+    if "past" in columns:  # a window of a series is neither right nor wrong; the view `forecast` shows some
+        return Mistakes([], None)
     outputs = pipeline.outputs(columns)
     if not outputs:
         return Mistakes([], None)
