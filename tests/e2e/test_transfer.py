@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 
+import lamina as lm
 from helpers import shared_data
 from lamina.cli.main import main
 from lamina.core.run import RunFolder
@@ -138,11 +139,23 @@ def test_without_weights_it_says_what_can_be_done(learned: Path, capsys: pytest.
         assert not (learned / "none").exists()
 
 
+def test_python_cross_validates_too(learned: Path) -> None:
+    run = lm.fit(
+        load_bundle(learned / "run" / "bundle").model,
+        str(learned / "new"),
+        epochs=5,
+        seed=0,
+        data={"shape": (8, 8)},
+        stages={"head": {"trainable": ["head"], "augment": False}},
+    )
+    assert run.result.extras["cross_validation"]["folds"] >= 2
+
+
 def test_images_are_prepared_as_the_weights_source_did(learned: Path, tmp_path: Path) -> None:
     table, model = get_table("akamaster-resnet"), create_model("resnet20", num_classes=10, seed=0)
     path = tmp_path / "resnet20.safetensors"
     save_file({key: tensor.contiguous() for key, tensor in table.invert(model.state_dict()).items()}, path)
-    words = ["model.kind=resnet20", "data.shape=[32,32]", "data.channels=3", "training.tensorboard=false"]
+    words = ["model.kind=resnet20", "data.shape=[32,32,3]", "training.tensorboard=false"]
     words += ["--data", str(learned / "new"), "--weights", str(path), "--run", str(tmp_path / "run")]
     lamina("train", "photos-transfer", *words, "training.epochs=1", "training.cross_validate=never")
     steps = load_bundle(tmp_path / "run" / "bundle").pipeline.preprocessing.describe()["steps"]

@@ -21,6 +21,7 @@ from lamina.data.config import DataConfig
 from lamina.data.loading import load_data
 from lamina.models.factory import model_values
 from lamina.recipes.build import build, choose_machine, machine_facts, read_data
+from lamina.recipes.cross_validation import cross_validate_where_due
 from lamina.recipes.environment import base_environment
 from lamina.recipes.recipe import Recipe, Resolved, resolve_layers
 from lamina.tasks.bundle import Bundle
@@ -36,7 +37,11 @@ _SECTIONS: Final = tuple(
 # What a module that is not registered is resolved as; only its name and options are replaced afterwards.
 _STAND_IN: Final = "linear"
 # Task -> how its arrays are read.
-_POSITIONS: Final = {"time-series-classification": "signal", "volume-classification": "volume"}
+_POSITIONS: Final = {
+    "time-series-classification": "signal",
+    "time-series-regression": "signal",
+    "volume-classification": "volume",
+}
 
 
 @dataclass
@@ -145,8 +150,14 @@ def fit(
         with _kept_if_used(folder):
             if folder is not None:
                 folder.write_environment({**base_environment(plain), **machine_facts(job)})
-            result = job.trainer(folder.path if folder is not None else None, callbacks=watchers).fit()
+            trainer = job.trainer(folder.path if folder is not None else None, callbacks=watchers)
+            cross_validate_where_due(job, trainer, _unheard)
+            result = trainer.fit()
     return Run(dict(result.metrics), result, recipe.values(), folder.path if folder is not None else None)
+
+
+def _unheard(text: str) -> None:
+    """A program asks the result, which says it too."""
 
 
 @contextlib.contextmanager
@@ -205,9 +216,11 @@ def _task_of(data: Data) -> str:
     if "image" in columns:
         return "image-classification"
     if "signal" in columns:
-        return "time-series-classification"
+        return "time-series-regression" if "target" in columns else "time-series-classification"
     if "volume" in columns:
         return "volume-classification"
+    if "series" in columns or "past" in columns:
+        return "time-series-forecasting"
     return "tabular-regression" if "target" in columns else "tabular-classification"
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ from lamina.tasks.derived import FeatureHead, as_they_are, choose_features, deri
 from lamina.tasks.transfer import HEAD
 from lamina.train.trainer import Trainer
 
-__all__ = ["FEW_ROWS", "CrossValidation", "cross_validate", "reason_for"]
+__all__ = ["FEW_ROWS", "CrossValidation", "cross_validate", "cross_validate_where_due", "reason_for"]
 
 FEW_ROWS: Final = 50  # validation rows of the rarest class, below which cross-validation is worth its second
 
@@ -113,6 +113,21 @@ def reason_for(job: Job) -> str | None:
         return None
     rows_of = f"{fewest} validation row{'' if fewest == 1 else 's'}"
     return f"the rarest class has {rows_of}, fewer than {FEW_ROWS}"
+
+
+def cross_validate_where_due(job: Job, trainer: Trainer, tell: Callable[[str], None]) -> None:
+    """Cross-validate where `reason_for` says so, and keep what came out with the training's result.
+
+    Args:
+        tell: Hears why, before it is done.
+
+    Raises:
+        ConfigError: As `reason_for`.
+    """
+    reason = reason_for(job)
+    if reason is not None:
+        tell(f"Cross-validation of a head, because {reason}.")
+        trainer.result_extras["cross_validation"] = cross_validate(job, reason=reason).describe()
 
 
 def cross_validate(job: Job, *, reason: str) -> CrossValidation:

@@ -19,7 +19,7 @@ from lamina.data.inspection import MAX_LISTED, inspect_data
 from lamina.data.loading import load_data
 from lamina.recipes.build import Job, build, choose_machine, machine_facts, read_data
 from lamina.recipes.choose import choose_recipe, refuse_other_kind
-from lamina.recipes.cross_validation import cross_validate, reason_for
+from lamina.recipes.cross_validation import cross_validate_where_due
 from lamina.recipes.from_weights import tell_weights
 from lamina.recipes.recipe import Recipe, Resolved, check_partial, known_values, resolve_layers
 from lamina.train.callbacks import Callback
@@ -142,12 +142,11 @@ def _train_run(
     job = build(recipe, data, machine=machine, run=run)
     tell_weights(job.model, job.preprocessing, listener)
     _warn_of_flips(job, listener)
+    for caution in job.task.cautions():
+        listener.warn(caution)
     run.write_environment({**known, **machine_facts(job)})
     trainer = job.trainer(run.path, callbacks=[_RecordChoices(run), _TellStart(listener, resume), *callbacks])
-    reason = reason_for(job)
-    if reason is not None:
-        listener.note(f"Cross-validation of a head, because {reason}.")
-        trainer.result_extras["cross_validation"] = cross_validate(job, reason=reason).describe()
+    cross_validate_where_due(job, trainer, listener.note)
     return trainer.fit(resume=resume)
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ class TrainResult:
         choices: What `auto` chose, and why.
         stopped_early: By patience or a callback.
         bundle: What can be taken away; None for models and tasks that are not registered.
+        extras: What was found besides, such as `cross_validation`; JSON-ready.
     """
 
     metrics: dict[str, float]
@@ -50,6 +51,7 @@ class TrainResult:
     choices: dict[str, Choice]
     stopped_early: bool = False
     bundle: Bundle | None = None
+    extras: dict[str, Any] = field(default_factory=dict)
 
 
 def judge_finally(

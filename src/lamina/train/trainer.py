@@ -27,7 +27,7 @@ from lamina.data.preprocessing import Preprocessing
 from lamina.nn.dropout import DropoutKeys
 from lamina.optim.create import create_optimizer, parse_optimizer
 from lamina.optim.schedules import Schedule, create_schedule
-from lamina.tasks.base import GradientUpdate, Stage, Task
+from lamina.tasks.base import DirectUpdate, GradientUpdate, Stage, Task
 from lamina.tasks.derived import FeatureStore, View, choose_features, view_on_features
 from lamina.tasks.pipeline import Pipeline
 from lamina.tasks.transfer import freeze, layer_rates, set_modes, stage_optimizer
@@ -73,7 +73,7 @@ class Trainer:
         features: Keeps features that are computed once; a new store by default.
 
     Attributes:
-        result_extras: What `result.json` shall hold besides.
+        result_extras: What the result and `result.json` shall hold besides.
     """
 
     def __init__(
@@ -380,6 +380,7 @@ class Trainer:
             state=self.task.initial_state(self.model, self._feed.batch_size),
             dropout=dropout if len(dropout) else None,
             batches_per_step=batches_per_step,
+            lr=self._direct_rate(stage),
         )
         self._eager = EagerExecutor(self._tools, should_stop=lambda: self._interruption.wanted)
         key = self._choice_key("executor")
@@ -544,7 +545,13 @@ class Trainer:
     def _rate(self) -> float:
         groups = [group for optimizer in self._tools.optimizers.values() for group in optimizer.param_groups]
         factor = self._schedule.factors(max(self.cursor.stage_step - 1, 0), 1)[0]
-        return max((float(group["initial_lr"]) * factor for group in groups), default=0.0)
+        return max((float(group["initial_lr"]) * factor for group in groups), default=self._tools.lr * factor)
+
+    def _direct_rate(self, stage: Stage) -> float:
+        """The rate of updates without an optimizer that take steps of one (word2vec), else 0."""
+        if not any(isinstance(update, DirectUpdate) and update.scheduled for update in self._updates):
+            return 0.0
+        return float(parse_optimizer(stage_optimizer(self.optimizer_values, stage))[1].lr)
 
     def _end_epoch(self) -> None:
         cursor = self.cursor
@@ -607,6 +614,7 @@ class Trainer:
             choices=self.choices,
             stopped_early=self._judge.patience_spent or self.callbacks.stop_wanted,
             bundle=make_bundle(self, pipeline, metrics),
+            extras=dict(self.result_extras),
         )
         if self.run_dir is not None:
             write_outcome(self.run_dir, pipeline, result, self)
