@@ -12,7 +12,7 @@ from lamina.cli.main import COMMANDS, load_command, main, make_parser
 from lamina.cli.parser import split_command
 
 # The commands of the product page that are built; the others must not be there as stubs.
-BUILT = {"list", "show", "data", "train", "evaluate", "predict", "inspect", "report", "verify"}
+BUILT = {"list", "show", "data", "train", "evaluate", "predict", "generate", "inspect", "report", "verify"}
 # What commands have in common, or one of them in a file of its own.
 SHARED = {"__init__", "labelled_rows", "main", "meant", "output", "parser", "subjects", "view_files"}
 

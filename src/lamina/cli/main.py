@@ -23,7 +23,7 @@ from lamina.cli.parser import Parser, split_command, whole_number
 from lamina.core.errors import LaminaError, UsageError, nearest
 from lamina.core.files import storage_error
 
-COMMANDS: Final = ("list", "show", "data", "train", "evaluate", "predict", "inspect", "report", "verify")
+COMMANDS: Final = ("list", "show", "data", "train", "evaluate", "predict", "generate", "inspect", "report", "verify")
 INTERRUPTED: Final = 130
 _STORAGE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
