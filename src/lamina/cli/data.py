@@ -121,6 +121,10 @@ def _statistics(found: Mapping[str, Any]) -> str:
         missing = sum(field.get("missing", 0) for field in fields)
         count = f"{len(fields)} column{'s' if len(fields) > 1 else ''}"
         return f"{found['dtype']}, {count}" + (f"; {missing:,} values missing" if missing else "")
+    if -1 in found["shape"]:
+        from lamina.data.text_inspection import text_facts
+
+        return "; ".join([found["role"], *text_facts(found)])
     facts = [f"{key} {found[key]}" for key in ("min", "max", "mean", "std", "num_values") if found.get(key) is not None]
     return f"{found['dtype']}, {shape} per row" + (f"; {', '.join(facts)}" if facts else "")
 

@@ -18,6 +18,20 @@ def _as_text(value: Any) -> Any:
 ColumnName = Annotated[
     str, BeforeValidator(_as_text), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}]})
 ]
+Encoding = Literal[
+    "utf-8",
+    "utf-16",
+    "latin-1",
+    "cp1252",
+    "cp1250",
+    "cp1251",
+    "koi8-r",
+    "gb18030",
+    "big5",
+    "shift_jis",
+    "euc-jp",
+    "euc-kr",
+]
 Byte = Annotated[int, PydanticField(ge=0, le=255)]
 
 
@@ -34,6 +48,23 @@ class DataConfig(Config):
     )
     target: Literal["class", "number"] | None = Field(
         None, description="Whether a table's target is a class or a number; by default seen from its values."
+    )
+    text: ColumnName | None = Field(
+        None, description="Column that holds the text, or the words: its header, or its number from 0."
+    )
+    text_pair: ColumnName | None = Field(
+        None, description="With data.text, the column that holds the second text of a pair."
+    )
+    languages: tuple[str, str] | None = Field(
+        None, description="Of parallel text, the language to translate from and the one to translate to: [de,en]."
+    )
+    scheme: Literal["auto", "bio", "bioes", "io", "none"] = Field(
+        "auto",
+        description="How tags mark spans. auto: seen from the tags, and only tags that no scheme knows are faults; a scheme that "
+        "is stated also makes tags that cannot follow each other faults; none: tags are plain classes.",
+    )
+    encoding: Encoding | None = Field(
+        None, description="Encoding of texts; by default UTF-8, or UTF-16 where a byte-order mark says so."
     )
     header: bool | None = Field(
         None, description="Whether a table begins with a header line; by default seen from its content."
@@ -65,7 +96,10 @@ class DataConfig(Config):
         None, description="Whether array images are NCHW (true) or NHWC (false); needed only where both readings fit."
     )
     limit: int | None = Field(
-        None, description="Use at most this many training rows, drawn by seed, stratified by class.", ge=1
+        None,
+        description="Use at most this many training rows, drawn by seed, stratified by class; of rows in an order (a time series) "
+        "the latest.",
+        ge=1,
     )
     valid_fraction: float = Field(
         0.2,
@@ -83,6 +117,33 @@ class DataConfig(Config):
     fold: int = Field(0, description="Which fold is the validation split, from 0.", ge=0)
     group: ColumnName | None = Field(
         None, description="Column whose values must not be divided between splits; also judged value by value."
+    )
+    boundaries: tuple[int | str, ...] = Field(
+        (),
+        description="Of rows in an order: where training, validation and test end, as row numbers or, of a time series, dates; "
+        "rows from the last on are left out.",
+        max_length=3,
+    )
+    time: ColumnName | None = Field(
+        None, description="Column of a time series that holds the time stamps; found from its content by default."
+    )
+    gaps: Literal["stop", "ignore", "previous", "interpolate"] = Field(
+        "stop",
+        description="What missing time stamps and empty cells of a time series do: stop; be passed over as if nothing were "
+        "missing; be filled with the value before, or on a line between the neighbours.",
+    )
+    past_length: int | None = Field(
+        None, description="Rows of a time series that a model sees; by default three times the horizon.", ge=1, le=100_000
+    )
+    horizon: int | None = Field(
+        None, description="Rows of a time series that are forecast; by default one season.", ge=1, le=100_000
+    )
+    stride: int = Field(1, description="Rows from the beginning of one window to the next.", ge=1)
+    season: int | None = Field(
+        None,
+        description="Rows after which a time series repeats itself; by default a day, a week of days or a year, by the step.",
+        ge=1,
+        le=100_000,
     )
     balance: Literal["none", "sample", "weight"] = Field(
         "none", description="sample: draw classes equally often; weight: weigh the loss by inverse class frequency."

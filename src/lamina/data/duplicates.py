@@ -1,6 +1,7 @@
 """Rows that are the same, or nearly: hashes for the exact ones, a pruned exact search for the near ones.
 
-Exact: all inputs of two rows are equal, bit for bit (NaN equals NaN, -0 equals 0).
+Exact: all inputs of two rows are equal, bit for bit (NaN equals NaN, -0 equals 0); texts without regard to capitals and white space
+(`text_inspection.py`).
 
 Near, for images: reduced to 16 by 16 grey values, without mean and contrast, their cosine is at least 0.99, and at up to
 64 by 64 at least 0.98. Brightness, contrast, compression and size do not matter; shifts, turns and crops do. Near, for tables: no
@@ -24,6 +25,8 @@ from torch.nn import functional
 
 from lamina.core import draws
 from lamina.data.columns import Columns, Data
+from lamina.data.ragged import RaggedColumns
+from lamina.data.text_inspection import asked_columns, text_groups
 
 INPUT_ROLES: Final = ("image", "number", "category", "tokens", "text", "series", "volume")
 SIDE: Final = 16
@@ -152,6 +155,8 @@ def input_columns(data: Data) -> list[str]:
     names = [name for name, spec in data.spec.columns.items() if spec.role in INPUT_ROLES and name != "targets"]
     names = [name for name in names if all(name in columns for columns in data.splits.values())]
     stream = len(names) == 1 and data.spec.columns[names[0]].role == "tokens" and not data.spec.columns[names[0]].shape
+    if data.spec.ordered and {"series", "past"} & set(names):  # a time series may well come back to where it was
+        return []
     return [] if stream else names
 
 
@@ -161,6 +166,9 @@ def find_duplicates(data: Data, *, near: bool = True) -> Found:
     names = input_columns(data)
     if not names:
         found.notes.append("Duplicates are not looked for: the rows are no samples.")
+        return found
+    if any(isinstance(columns, RaggedColumns) for columns in data.splits.values()):
+        found.members, found.group = text_groups(data, asked_columns(names))
         return found
     found.members, found.group = _exact_groups(found.rows, names)
     if near and ("image" in names or "number" in names):

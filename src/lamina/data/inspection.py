@@ -27,6 +27,9 @@ from lamina.data.duplicates import (
     leaks_of,
 )
 from lamina.data.preprocess.flow import moments
+from lamina.data.ragged import RaggedColumns
+from lamina.data.series import as_stretches, describe_step, time_text
+from lamina.data.text_inspection import tag_counts, text_statistics
 
 __all__ = ["find_leaks", "inspect_data"]
 
@@ -50,6 +53,7 @@ def inspect_data(data: Data, *, near: bool = True) -> dict[str, Any]:
         column), `faults`, `duplicates` (`exact`, `near`, `conflicts`: rows, examples), `leaks` (at most 100, with `splits`,
         `rows`, `origins`, `kind`, `labels_agree`, `message`), `leak_counts`, `notes`, `warnings`.
     """
+    data = as_stretches(data)  # the rows of a series, not its windows
     quick = not near and not all(columns.in_memory for columns in data.splits.values())
     found = _not_compared(data) if quick else find_duplicates(data, near=near)
     leaks = leaks_of(found)
@@ -60,7 +64,7 @@ def inspect_data(data: Data, *, near: bool = True) -> dict[str, Any]:
         "source": data.source,
         "fingerprint": data.fingerprint,
         "splits": {name: _split(columns, data) for name, columns in data.splits.items()},
-        "classes": list(data.spec.classes),
+        "classes": list(data.spec.classes or _tags(data)),
         "balance": balance,
         "statistics": {name: _statistics(name, spec, sample) for name, spec in data.spec.columns.items()},
         "faults": [fault.describe() for fault in data.faults],
@@ -82,7 +86,15 @@ def _split(columns: Columns, data: Data) -> dict[str, Any]:
     if "label" in columns and data.spec.classes:
         counts = _label_counts([columns], len(data.spec.classes)).tolist()
         row["classes"] = dict(zip(data.spec.classes, counts, strict=True))
+    elif (tags := _tags(data)) and isinstance(columns, RaggedColumns) and "tags" in columns.ragged:
+        row["classes"] = dict(zip(tags, tag_counts([columns.ragged["tags"]], len(tags)).tolist(), strict=True))
     return row
+
+
+def _tags(data: Data) -> tuple[str, ...]:
+    """The names of the tags of words; empty where there are none."""
+    spec = data.spec.columns.get("tags")
+    return spec.classes or () if spec is not None else ()
 
 
 def _label_counts(splits: Iterable[Columns], num_classes: int) -> Tensor:
@@ -135,11 +147,23 @@ def _statistics(name: str, spec: ColumnSpec, given: Mapping[str, Columns]) -> di
     splits = [columns for columns in given.values() if name in columns and columns.num_rows]
     if not splits:
         return row
+    if isinstance(splits[0], RaggedColumns) and name in splits[0].ragged:
+        return row | text_statistics(name, spec, splits)
     if spec.role == "image":
         row |= {"channels": spec.shape[0], "height": spec.shape[1], "width": spec.shape[2]}
         if spec.maximum is not None:
             row["declared_maximum"] = spec.maximum
         return row | _range(name, splits, (0, 2, 3), with_total=True)
+    if spec.timing is not None:
+        row["step"] = describe_step(spec.timing)
+        times = [columns["time"] for columns in splits if "time" in columns]
+        if times:
+            row |= {
+                "first": time_text(min(int(t[0]) for t in times)),
+                "last": time_text(max(int(t[-1]) for t in times)),
+            }
+    if spec.role in ("number", "target", "series") and len(spec.shape) == 1 and spec.fields:
+        return row | {"fields": _fields(name, spec, splits)}
     if spec.role in ("number", "target") and len(spec.shape) == 1:
         return row | {"fields": _fields(name, spec, splits)}
     if spec.role == "category":
@@ -292,6 +316,8 @@ def _example(found: Found, rows: list[int], answers: Tensor | None, *, data: Dat
 
 def _near_meaning(data: Data) -> str:
     names = input_columns(data)
+    if data.spec.column("text") is not None:
+        return "not looked for; exact ones are compared without regard to capitals and white space"
     if "image" in names:
         return (
             f"images whose grey values, without brightness and contrast, have a cosine of at least {COARSE_COSINE} at "
