@@ -155,6 +155,11 @@ def test_logits_features_and_head(name: str) -> None:
     model = ready(name).eval()
     inputs = batch(model)
     outputs, features = model(inputs), model.features(inputs)  # type: ignore[operator]
+    if capabilities(name).get("input") == "past":  # forecasts; the level of a window is put back behind the head
+        assert outputs.shape == (BATCH, model.horizon, model.out_channels)
+        assert outputs.dtype == torch.float32
+        assert len(features) == BATCH
+        return
     assert outputs.shape == (
         BATCH,
         *inputs.shape[1 : outputs.ndim - 1],
@@ -214,7 +219,8 @@ def test_bad_configs_are_refused(name: str) -> None:
     assert config is not None
     with pytest.raises(ConfigError, match="no key") as caught:
         create_model(name, num_clases=3)
-    assert "num_classes" in caught.value.mend
+    if "num_classes" in config.model_fields:
+        assert "num_classes" in caught.value.mend
     tried = 0
     for key, schema in config.json_schema()["properties"].items():
         for bound, step in (("minimum", -1), ("maximum", 1), ("exclusiveMinimum", 0), ("exclusiveMaximum", 0)):

@@ -16,7 +16,7 @@ from torch import Tensor
 from lamina.core.errors import ShapeError
 from lamina.data.columns import Columns
 
-__all__ = ["LENGTH", "Ragged", "RaggedColumns", "texts_of", "with_lengths"]
+__all__ = ["LENGTH", "Ragged", "RaggedColumns", "is_stretch", "texts_of", "with_lengths"]
 
 LENGTH: Final = "_length"  # what a batch calls the true lengths of a ragged column: its name and this
 
@@ -92,7 +92,10 @@ class Ragged:
         return self.values[int(self.offsets[number]) : int(self.offsets[number + 1])]
 
     def take(self, rows: Tensor) -> Ragged:
-        """The chosen rows (int64), copied, in the given order."""
+        """The chosen rows (int64) in the given order, copied; a stretch is a view, since it may be larger than memory."""
+        if is_stretch(rows):
+            bounds = self.offsets[int(rows[0]) : int(rows[-1]) + 2]
+            return Ragged(self.values[int(bounds[0]) : int(bounds[-1])], bounds - bounds[0])
         lengths = self.lengths[rows]
         return Ragged.of_lengths(self.values[self._places(rows, lengths)], lengths)
 
@@ -118,6 +121,11 @@ class Ragged:
         before = lengths.cumsum(0) - lengths
         shift = torch.repeat_interleave(self.offsets[rows] - before, lengths)
         return torch.arange(len(shift)) + shift
+
+
+def is_stretch(rows: Tensor) -> bool:
+    """Whether row numbers (int64) follow each other without a gap."""
+    return len(rows) > 0 and int(rows[-1] - rows[0]) == len(rows) - 1 and bool((rows.diff() == 1).all())
 
 
 def with_lengths(batch: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
@@ -185,7 +193,9 @@ class RaggedColumns(Columns):
 
     def take(self, rows: Tensor) -> RaggedColumns:
         """The chosen rows (int64 indices), copied, in the given order."""
-        origin = [self.origin[row] for row in rows.tolist()] if self.origin is not None else None
+        origin = self.origin
+        if origin is not None and not (is_stretch(rows) and len(rows) == self.num_rows):
+            origin = [origin[row] for row in rows.tolist()]
         ragged = {name: column.take(rows) for name, column in self.ragged.items()}
         return RaggedColumns({name: tensor[rows] for name, tensor in self.fixed.items()}, ragged=ragged, origin=origin)
 

@@ -90,7 +90,10 @@ CHOICES: Final = {
 STEPS: Final = {"preprocess": "preprocessing", "augment": "augmentation"}
 # Fields of models that the data decides where nobody states them; a resolved recipe leaves them open.
 FROM_DATA: Final = frozenset(
-    {"in_features", "in_channels", "image_size", "length", "volume_size", "num_classes", "regression"}
+    {
+        *("in_features", "in_channels", "image_size", "length", "volume_size", "num_classes", "regression"),
+        *("out_channels", "past_length", "horizon", "season", "vocab_size", "char_vocab_size"),
+    }
 )
 _KEY: Final = re.compile(r"key `([^`]*)`$")
 _ORDER: Final = tuple(Recipe.model_fields)

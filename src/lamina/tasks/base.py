@@ -164,12 +164,14 @@ class DirectUpdate(Update):
 
     Attributes:
         apply: (batch, ctx, state) -> (Losses, new state); changes the module's parameters and buffers itself.
+        scheduled: It takes steps of a rate: `ctx.schedule["lr"]` is the optimizer section's `lr` times the schedule's factor.
     """
 
     name: str
     module: nn.Module
     apply: LossFunction
     repeats: int = 1
+    scheduled: bool = False
 
 
 @runtime_checkable
@@ -265,6 +267,10 @@ class Task(ABC):
     @abstractmethod
     def check(self, spec: DataSpec, model: nn.Module) -> None:
         """Refuse what cannot work before step one: label sets, widths, ranges. Cheap; shapes by a dry pass on meta tensors."""
+
+    def cautions(self) -> Sequence[str]:
+        """Sentences that should be known before training begins: what the options give up."""
+        return ()
 
     def check_columns(self, columns: Columns) -> None:
         """Refuse values out of range by one scan over a split's compact tensors."""

@@ -65,6 +65,7 @@ class StepTools:
     state: State = field(default_factory=dict)
     dropout: DropoutKeys | None = None
     batches_per_step: int = 1
+    lr: float = 0.0  # of updates without an optimizer that take steps of a rate
 
 
 class EagerExecutor:
@@ -111,7 +112,7 @@ class EagerExecutor:
             row: dict[str, Tensor] = {}
             for update in tools.updates:
                 for repeat in range(update.repeats):
-                    ctx = self._context(segment, update, step, repeat)
+                    ctx = self._context(segment, update, step, repeat, segment.factors[offset])
                     if repeat not in batches:
                         raw = tools.feed.batch(segment.epoch, first_batch + repeat)
                         batches[repeat] = tools.prepare(_to_device(raw, tools.device), ctx)
@@ -125,7 +126,7 @@ class EagerExecutor:
                 break
         return {name: torch.stack([row[name].float() for row in logged]) for name in logged[0]}
 
-    def _context(self, segment: Segment, update: Update, step: int, repeat: int) -> Context:
+    def _context(self, segment: Segment, update: Update, step: int, repeat: int, factor: float) -> Context:
         return Context(
             seed=self.tools.seed,
             step=torch.tensor(step),
@@ -135,6 +136,7 @@ class EagerExecutor:
             stage=self.tools.stage,
             training=True,
             device=self.tools.device,
+            schedule={"lr": self.tools.lr * factor} if isinstance(update, DirectUpdate) and update.scheduled else {},
         )
 
     def _perform(
