@@ -81,7 +81,7 @@ class TokenClassification(Task):
         spec: The data's spec; its column `tags` names the tags.
 
     Attributes:
-        tags: Names in index order.
+        classes: Names of the tags in index order.
         tag_set: The same as a scheme; None where they mark no entities.
 
     Raises:
@@ -95,16 +95,16 @@ class TokenClassification(Task):
 
     def __init__(self, config: AnyConfig, spec: DataSpec) -> None:
         super().__init__(config, spec)
-        self.tags = _tags(spec)
-        self.tag_set = _tag_set(self.tags, self.config.scheme)
+        self.classes = _tags(spec)
+        self.tag_set = _tag_set(self.classes, self.config.scheme)
         self._allowed = self.tag_set.allowed if self.tag_set is not None and self.config.constrained else None
 
     def describe_scheme(self) -> str:
         """How the tags are understood, as a sentence."""
         if self.tag_set is None:
-            return f"The {len(self.tags)} tags are classes of words; they mark no entities."
+            return f"The {len(self.classes)} tags are classes of words; they mark no entities."
         types = ", ".join(self.tag_set.types[:12])
-        return f"The {len(self.tags)} tags mark entities by the scheme {self.tag_set.scheme}: {types}."
+        return f"The {len(self.classes)} tags mark entities by the scheme {self.tag_set.scheme}: {types}."
 
     # --- checks ---
 
@@ -120,12 +120,16 @@ class TokenClassification(Task):
         check_vocabulary(model, spec, where=self.name)
         output = output_shape(model, spec, where=self.name)
         crf = getattr(model, "crf", None)
-        if len(output) != 3 or output[2] != len(self.tags) or (crf is not None and crf.num_tags != len(self.tags)):
+        if (
+            len(output) != 3
+            or output[2] != len(self.classes)
+            or (crf is not None and crf.num_tags != len(self.classes))
+        ):
             raise ShapeError(
-                f"{type(model).__name__} gives outputs shaped {output} for {ROWS} sentences of {ANY_LENGTH} words; the data has {len(self.tags)} tags.",
+                f"{type(model).__name__} gives outputs shaped {output} for {ROWS} sentences of {ANY_LENGTH} words; the data has {len(self.classes)} tags.",
                 where=f"{self.name}, model and column 'tags'",
-                accepts=f"({ROWS}, {ANY_LENGTH}, {len(self.tags)})",
-                mend=f"set model.num_classes={len(self.tags)}, or leave it out to have it filled in from the data",
+                accepts=f"({ROWS}, {ANY_LENGTH}, {len(self.classes)})",
+                mend=f"set model.num_classes={len(self.classes)}, or leave it out to have it filled in from the data",
             )
 
     def check_columns(self, columns: Columns) -> None:
@@ -140,14 +144,14 @@ class TokenClassification(Task):
             )
         tags = columns.ragged["tags"]
         values, lengths = tags.values, tags.lengths
-        outside = (values < 0) | (values >= len(self.tags))
+        outside = (values < 0) | (values >= len(self.classes))
         if bool(outside.any()):
             place = int(outside.nonzero()[0, 0])
             row = int(torch.searchsorted(tags.offsets, place, right=True)) - 1
             raise DataError(
                 f"Word {place - int(tags.offsets[row]) + 1} has the tag {int(values[place])}, which is outside the tags; {int(outside.sum())} words have such.",
                 where=row_name(columns, row),
-                accepts=f"0 to {len(self.tags) - 1}, for {', '.join(map(repr, self.tags[:12]))}",
+                accepts=f"0 to {len(self.classes) - 1}, for {', '.join(map(repr, self.classes[:12]))}",
                 mend="name all tags in the spec, or leave the row out",
             )
         words = _num_words(columns)
@@ -173,7 +177,7 @@ class TokenClassification(Task):
             place = int(improper.nonzero()[0, 0])
             row = int(torch.searchsorted(columns.ragged["tags"].offsets, place, right=True)) - 1
             raise DataError(
-                f"The tag {self.tags[int(values[place])]!r} begins an entity; {count:,} entities begin so, {begun:,} with B.",
+                f"The tag {self.classes[int(values[place])]!r} begins an entity; {count:,} entities begin so, {begun:,} with B.",
                 where=row_name(columns, row),
                 accepts="the scheme bio (IOB2), in which every entity begins with B",
                 mend="set task.scheme=iob1, where I begins an entity and B only one right behind another",
@@ -231,7 +235,7 @@ class TokenClassification(Task):
 
     def metrics(self) -> Metrics:
         """Metrics of words, and of entities where the tags mark some."""
-        return TaggingMetrics(self.tags, tag_set=self.tag_set, strict=self.config.strict)
+        return TaggingMetrics(self.classes, tag_set=self.tag_set, strict=self.config.strict)
 
     def judge(self, outputs: Outputs, batch: Batch, metrics: Metrics) -> None:
         """Record decided and true tags, and the likelihood of the true ones."""
@@ -266,7 +270,7 @@ class TokenClassification(Task):
         columns = (outputs["mask"].sum(dim=1), outputs["predicted"], outputs["probability"])
         for count, tags, probs in zip(*(column.tolist() for column in columns), strict=True):
             decided = zip(tags[:count], probs[:count], strict=True)
-            tokens = [{"tag": self.tags[tag], "probability": probability} for tag, probability in decided]
+            tokens = [{"tag": self.classes[tag], "probability": probability} for tag, probability in decided]
             rows.append(self._with_entities({"tokens": tokens}))
         return rows
 
@@ -291,7 +295,7 @@ class TokenClassification(Task):
         if self.tag_set is None:
             return prediction
         tags = [token["tag"] for token in prediction["tokens"]]
-        numbers = torch.tensor([-1 if tag is None else self.tags.index(tag) for tag in tags], dtype=torch.int64)
+        numbers = torch.tensor([-1 if tag is None else self.classes.index(tag) for tag in tags], dtype=torch.int64)
         return {**prediction, "entities": entities_of(self.tag_set, numbers, words, strict=self.config.strict)}
 
 
