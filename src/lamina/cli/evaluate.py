@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
 
     config = DataConfig.from_values({**section, **given}, where="data")
     # What arrays are, images or series or volumes, the model knows best.
-    is_position = any(name in bundle.spec.columns for name in ("signal", "volume"))
+    is_position = any(name in bundle.spec.columns for name in ("signal", "volume", "past"))
     data = load_like(path, spec=bundle.spec, config=config) if is_position else load_data(path, config=config)
     own = _own_split(data, run_folder)
     if own is None and data.reader in ("table", "image-folder"):

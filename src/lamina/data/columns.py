@@ -63,6 +63,9 @@ class SeriesTiming(Config):
     seconds: int = Field(0, description="From one row to the next; 0 where the step is counted in months.", ge=0)
     months: int = Field(0, description="From one row to the next; 0 where the step is counted in seconds.", ge=0)
     season: int = Field(1, description="Rows after which the series repeats itself.", ge=1)
+    gaps: Literal["stop", "ignore", "previous", "interpolate"] = Field(
+        "stop", description="What missing rows and cells did while reading; files for prediction are read alike."
+    )
     naive_error: tuple[float, ...] = Field(
         (),
         description="Per field, the mean absolute error of repeating the season before, over the training rows.",

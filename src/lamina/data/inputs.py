@@ -41,6 +41,7 @@ from lamina.data.readers.pixel_csv import PixelCSVReader, understand
 from lamina.data.readers.positions import KINDS as POSITION_KINDS
 from lamina.data.readers.sources import Source, SourceFile, missing_path
 from lamina.data.readers.table_csv import TableReader
+from lamina.data.series_inputs import SeriesInputs
 from lamina.data.table_matching import columns_like, feature_names
 from lamina.data.tables import table_from_columns
 from lamina.data.text.inputs import TextInputs
@@ -55,8 +56,9 @@ def read_inputs(inputs: Any, spec: DataSpec, *, channels_first: bool | None = No
     Args:
         inputs: A path, array, tensor, picture, data frame or mapping of columns, or a list of such.
             Paths are picture files, folders and archives of pictures, pixel CSV with or without label, IDX, CIFAR, NPY
-            and NPZ for images, tables with the columns of training for tables, what the readers `signal` and `volume` read, and
-            for text a text itself, a mapping or tuple of two for pairs, or a file of texts.
+            and NPZ for images, tables with the columns of training for tables, what the readers `signal` and `volume` read, a
+            CSV with time stamps for a series, whose next rows are forecast, and for text a text itself, a mapping or tuple of
+            two for pairs, or a file of texts.
         spec: The model's data spec before preprocessing.
         channels_first: Whether image arrays are NCHW (True) or NHWC (False); needed only where both fit.
 
@@ -78,11 +80,13 @@ def read_inputs(inputs: Any, spec: DataSpec, *, channels_first: bool | None = No
             accepts="at least one path or array",
             mend="give files, folders or arrays",
         )
-    reader: _ImageInputs | _TableInputs | PositionInputs | TextInputs
+    reader: _ImageInputs | _TableInputs | PositionInputs | TextInputs | SeriesInputs
     kind = next((kind for kind in POSITION_KINDS if kind in spec.columns), None)
     image = spec.column("image")
     if image is not None:
         reader = _ImageInputs(image, channels_first)
+    elif "past" in spec.columns:
+        reader = SeriesInputs(spec)
     elif "text" in spec.columns:
         reader = TextInputs(spec)
     elif kind is not None:
@@ -93,7 +97,7 @@ def read_inputs(inputs: Any, spec: DataSpec, *, channels_first: bool | None = No
         raise DataError(
             f"Inputs for the columns {', '.join(spec.columns)} are not read from files or arrays.",
             where="inputs",
-            accepts="models of images, signals, volumes, tables or text",
+            accepts="models of images, signals, volumes, tables, time series or text",
             mend="give `Columns` with these columns",
         )
     parts = [reader.read(item, where="inputs" if single else f"input {place}") for place, item in enumerate(items)]

@@ -37,6 +37,8 @@ from lamina.data.readers.positions import Kind, positions_from_arrays
 from lamina.data.readers.sources import Source, missing_path
 from lamina.data.readers.table_csv import TableReader
 from lamina.data.readers.volumes import read_positions
+from lamina.data.series import as_windows
+from lamina.data.series_inputs import series_like
 
 # Two readers whose confidence differs by less than this are both named in the notes.
 _CLOSE: Final = 0.1
@@ -119,6 +121,14 @@ def load_like(source: Any, *, spec: DataSpec, config: DataConfig | None = None) 
         stop_at_faults(data, config)
         data.fingerprint = fingerprint(data.splits)
         return data
+    if "past" in spec.columns and isinstance(source, str | Path):
+        path = Path(source).expanduser()
+        if not path.exists():
+            raise missing_path(path, also=_embedded_names())
+        data = series_like(Source(path, max_bytes=config.max_memory_mb << 20), config, spec)
+        stop_at_faults(data, config)
+        data.fingerprint = fingerprint(data.splits)
+        return as_windows(data)
     is_table = "number" in spec.columns or "category" in spec.columns
     if isinstance(source, str | Path) and is_table and source not in _embedded_names() and Path(source).exists():
         opened = Source(Path(source).expanduser(), max_bytes=config.max_memory_mb << 20)

@@ -18,6 +18,7 @@ from lamina.core.errors import BundleError, ConfigError, DataError, ShapeError
 from lamina.data.columns import Columns, ColumnSpec, DataSpec, Role
 from lamina.data.preprocess.affine import Centre, FlattenStep, Nothing, PerConfig, Scale, ScaleConfig, Standardise
 from lamina.data.preprocess.flow import CHUNK_ELEMENTS, Affine, Chunk, Chunks, Flow, Operation, Step, no_rows
+from lamina.data.preprocess.series import check_series_steps, prepare_windows, series_chunks, series_spec
 from lamina.data.preprocess.tables import Impute, ImputeConfig, OneHot
 from lamina.data.preprocess.whitening import Pca, PcaConfig, Zca, ZcaConfig
 from lamina.data.text.encoder import TEXTS, TextEncoder
@@ -53,10 +54,10 @@ _MENDS: Final = {
 
 
 def default_steps(spec: DataSpec) -> tuple[dict[str, Any], ...]:
-    """The steps used where none are given: scale for images and volumes, standardise for signals; for tables impute, one-hot, standardise."""
+    """The steps used where none are given: scale for images and volumes, standardise for signals and time series; for tables impute, one-hot, standardise."""
     if "image" in spec.columns or "volume" in spec.columns:
         return ({"name": "scale"},)
-    if "signal" in spec.columns:
+    if "signal" in spec.columns or "past" in spec.columns:
         return ({"name": "standardise"},)
     if "text" in spec.columns:
         return ({"name": TextEncoder.name},)
@@ -96,9 +97,13 @@ class Preprocessing(nn.Module):
                 accepts="one-hot among the steps",
                 mend="add {name: one-hot}, or leave preprocess out for the default steps",
             )
+        series: DataSpec | None = None
+        if flow is not None and flow.kind == "past":
+            check_series_steps(self.steps)
+            series = series_spec(input_spec, flow, operations)
         # Folded and derived in float64, then float32 once: a restored chain gives the same bits.
         self.operations = nn.ModuleList(operation.float() for operation in _folded(operations))
-        self.spec = _output_spec(input_spec, flow)
+        self.spec = series or _output_spec(input_spec, flow)
         if text is not None:
             kept = {name: column for name, column in self.spec.columns.items() if name not in TEXTS}
             self.spec = self.spec.model_copy(update={"columns": {**text.output(input_spec), **kept}})
@@ -171,6 +176,8 @@ class Preprocessing(nn.Module):
             batch = self.text.batch(batch)
         if self._flow is None:
             return dict(batch)
+        if self._flow.kind == "past":
+            return prepare_windows(self.operations, batch, self._flow)
         result = {name: tensor for name, tensor in batch.items() if name not in _INPUTS}
         values, categories = _inputs(batch, self._flow)
         values = values.to(torch.float32)
@@ -318,6 +325,8 @@ def _first_flow(spec: DataSpec) -> Flow | None:
         column = spec.columns.get(kind)
         if column is not None:
             return Flow(kind, column.shape, bounds=_pixel_bounds(column))
+    if "past" in spec.columns:
+        return Flow("past", spec.columns["past"].shape)
     number, category = spec.columns.get("number"), spec.columns.get("category")
     if number is None and category is None:
         return None
@@ -379,6 +388,8 @@ def _chunks(columns: Columns, flow: Flow, operations: Sequence[Operation]) -> Ch
     """The training split in float64 chunks of bounded size, after the operations so far."""
     chain = _folded(operations)
     size = max(1, CHUNK_ELEMENTS // max(flow.width, 1))
+    if flow.kind == "past":
+        return series_chunks(columns, chain, flow, size=size)
     names = [name for name in ([flow.kind] if flow.has_channels else ("number", "category")) if name in columns]
 
     def chunks() -> Iterator[Chunk]:

@@ -4,6 +4,9 @@ Every choice is keyed by (seed, "split", what for), so that the same data and se
 machine; a validation split does not depend on `data.limit`, and a smaller limit is a subset of a larger one.
 Stratified means: of each class either the number of rows rounded down or the number rounded up.
 
+Rows in an order (`DataSpec.ordered`: a time series, running text) are never drawn: their splits are stretches that follow each
+other, and windows over a series are made of them (data/series.py).
+
 Row numbers (`Data.rows`) count the rows of the file or files as they were read, the given splits one after another in
 their order; with them `restore_split` makes a run's split again.
 """
@@ -23,6 +26,8 @@ from lamina.core.errors import ConfigError, DataError
 from lamina.data.columns import Columns, Data
 from lamina.data.config import DataConfig
 from lamina.data.decoded_ahead import join_columns
+from lamina.data.ordered import divide_in_order
+from lamina.data.series import SeriesColumns, as_stretches, as_windows
 from lamina.data.tables import unknown_column
 
 # Usual names of splits in files and folders -> ours.
@@ -62,18 +67,33 @@ def split_data(data: Data, config: DataConfig, *, seed: int) -> Data:
         split=kfold: everything but a given test is pooled, fold number `fold` is the validation split. split=group:
         likewise, whole groups at a time. With `group`, auto and random also keep groups together; kfold refuses it.
 
+        Rows in an order are divided without draws: `boundaries` say where training, validation and test end; without them the
+        validation split is the end of the training rows, the test split what follows it. `limit` keeps the latest training rows.
+
     Raises:
-        DataError: A split would be empty, or there are too few rows, classes or groups to divide.
-        ConfigError: `fold` is not below `folds`, or a group is needed and none is given.
+        DataError: A split would be empty, or there are too few rows, classes or groups to divide; a series too short for a window.
+        ConfigError: `fold` is not below `folds`, or a group is needed and none is given; rows in an order would be shuffled.
     """
     _check_config(config)
+    data = as_stretches(data)
     pool = _Pool.of(data)
+    notes = list(data.notes)
+    if data.spec.ordered:
+        trainable = [name for name in pool.given if name in ("all", "train") and pool.has_answers(name)]
+        chosen = divide_in_order(data, pool.given, trainable, config, notes=notes)
+        return _assemble(data, pool, chosen, notes)
+    if config.boundaries:
+        raise ConfigError(
+            f"data.boundaries={list(config.boundaries)} divide rows in an order; the rows of {data.source or 'this data'} have none.",
+            where="data.boundaries",
+            accepts="nothing, for data without an order",
+            mend="leave data.boundaries out; data.valid_fraction and data.test_fraction say how much is held out",
+        )
     if config.split == "given":
         _require_given(data, pool)
         chosen = dict(pool.given)
     else:
         chosen = _divide(data, pool, config, seed)
-    notes = list(data.notes)
     if config.limit is not None and config.limit < len(chosen["train"]):
         train = chosen["train"]
         order = stratified_order(pool.labels(train), draws.stream_key(seed, "split", "limit"), num_rows=len(train))
@@ -90,6 +110,7 @@ def restore_split(data: Data, rows: Mapping[str, Tensor]) -> Data:
     Raises:
         DataError: A row number lies outside the data.
     """
+    data = as_stretches(data)
     pool = _Pool.of(data)
     for name, numbers in rows.items():
         worst = int(numbers.max()) if len(numbers) else -1
@@ -428,10 +449,12 @@ def _assemble(data: Data, pool: _Pool, chosen: dict[str, Tensor], notes: list[st
                 mend="give it rows, remove it, or use data.split=random",
             )
     splits = {name: pool.take(chosen[name]) for name in names}
+    # Windows of training lie wholly in it, whatever else the series holds.
+    splits = {n: c.alone() if n == "train" and isinstance(c, SeriesColumns) else c for n, c in splits.items()}
     made = data.with_splits(splits, {name: chosen[name] for name in names})
     made.notes = notes + _class_notes(splits, data.spec.classes)
     made.spec = made.spec.model_copy(update={"columns": _with_target_statistics(made)})
-    return made
+    return as_windows(made)
 
 
 def _class_notes(splits: Mapping[str, Columns], classes: tuple[str, ...]) -> list[str]:

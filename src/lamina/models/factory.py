@@ -233,6 +233,19 @@ def _inputs(entry: Entry, spec: SpecLike) -> dict[str, Any]:
             return {"in_channels": channels, size: own, "in_features": math.prod(column.shape)}
     if features is not None:
         return {"in_features": math.prod(features.shape)}
+    past, future = spec.columns.get("past"), spec.columns.get("future")
+    if wanted == "past" and past is None:
+        raise ConfigError(
+            f"{entry.name} forecasts time series; this data has {', '.join(spec.columns) or 'nothing'}.",
+            where="model",
+            accepts="a time series: one row per time stamp",
+            mend="data.reader=series reads a CSV with a column of dates; model.kind=mlp reads tables",
+        )
+    if past is not None and future is not None:
+        (past_length, in_channels), (horizon, out_channels) = past.shape, future.shape
+        season = getattr(getattr(past, "timing", None), "season", 1)
+        sizes = {"in_channels": in_channels, "out_channels": out_channels, "past_length": past_length}
+        return {**sizes, "horizon": horizon, "season": season}
     tokens = spec.columns.get("input_ids")
     if tokens is None:
         return {}

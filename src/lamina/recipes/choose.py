@@ -27,6 +27,8 @@ _NEEDS: Final = {
     "image-": (("image",), "images"),
     "tabular-": (("number", "category"), "a table"),
     "time-series-classification": (("signal",), "signals"),
+    "time-series-regression": (("signal",), "signals"),
+    "time-series-forecasting": (("series", "past"), "a time series"),
     "volume-": (("volume",), "volumes"),
 }
 
@@ -68,6 +70,10 @@ def choose_recipe(data: Data) -> Chosen:
             shape = "x".join(map(str, columns[name].shape[1:]))
             what = f"{rows:,} {name}s of {shape} in {len(data.spec.classes)} classes"
             return Chosen(recipe, f"{what}: a small convolutional network", _fitting_blocks(columns[name].shape[1:]))
+    if "series" in columns or "past" in columns:
+        width = (columns.get("series") or columns["past"]).shape[-1]
+        what = f"a time series of {rows:,} rows and {width} column{'s' if width > 1 else ''} of numbers"
+        return Chosen("series-dlinear", f"{what}: one linear layer over time, which much larger networks hardly beat")
     if "number" in columns or "category" in columns:
         if data.spec.classes:
             what = f"a table of {rows:,} rows whose target is one of {len(data.spec.classes)} classes"

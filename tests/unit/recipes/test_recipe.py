@@ -76,12 +76,18 @@ def test_the_factory_fills_no_field_that_recipes_do_not_leave_open() -> None:
     blocks = ColumnSpec(role="volume", dtype="uint8", shape=(1, 16, 16, 16))
     pairs = (("signal", waves), ("volume", blocks))
     made_up = [DataSpec(columns={name: column, "label": label}, num_rows={}) for name, column in pairs]
+    windows = {name: ColumnSpec(role="series", dtype="float32", shape=(8, 2)) for name in ("past", "future")}
+    made_up.append(DataSpec(columns={**windows, "label": label}, num_rows={}))
+    words, letters = (
+        ColumnSpec(role="tokens", dtype="int64", shape=shape, vocab_size=9) for shape in ((-1,), (-1, 4))
+    )
+    made_up.append(DataSpec(columns={"input_ids": words, "char_ids": letters, "label": label}, num_rows={}))
     for spec in [*(load_data(source).spec for source in ("digits", "iris", "diabetes")), *made_up]:
         if "number" in spec.columns:
             spec = spec.model_copy(update={"columns": {**spec.columns, "features": spec.columns["number"]}})
         for model in names("model"):
             flags = describe("model", model).capabilities
-            fits = flags.get("input") not in ("image", "signal", "volume") or flags["input"] in spec.columns
+            fits = flags.get("input") not in ("image", "signal", "volume", "past") or flags["input"] in spec.columns
             if fits and (spec.classes or flags.get("regression")):
                 filled |= set(factory._from_spec(lookup("model", model), spec, {}))
     assert filled == FROM_DATA

@@ -50,10 +50,21 @@ def _dims(step: Step, flow: Flow) -> tuple[int, ...]:
                 mend="leave `per` out, or put the step before `flatten`",
             )
         return (0,)
+    if flow.kind == "past":
+        if per == "feature":
+            raise refuse(
+                step,
+                "A window moves along its series, so a place in it has no statistics of its own.",
+                accepts="per: channel",
+                mend="leave `per` out",
+            )
+        return (0, 1)
     return (0,) if per == "feature" else (0, *range(2, len(flow.shape) + 1))
 
 
 def _state_shape(step: Step, flow: Flow) -> tuple[int, ...]:
+    if flow.kind == "past":
+        return flow.shape[-1:]
     if flow.has_channels and len(_dims(step, flow)) > 1:
         return (flow.shape[0],)
     return flow.shape
@@ -61,7 +72,7 @@ def _state_shape(step: Step, flow: Flow) -> tuple[int, ...]:
 
 def _over_row(constant: Tensor, flow: Flow) -> Tensor:
     """(C,) -> (C, 1, …) for what has channels; others as they are."""
-    is_channels = flow.has_channels and constant.ndim == 1
+    is_channels = flow.has_channels and constant.ndim == 1 and flow.kind != "past"
     return constant.view(-1, *(1,) * (len(flow.shape) - 1)) if is_channels else constant
 
 
@@ -94,11 +105,12 @@ class Scale(Step):
             )
 
     def fit(self, flow: Flow, chunks: Chunks) -> None:
-        """Smallest and largest value: known for pixels, else one range for all of an image, one per column for tables."""
+        """Smallest and largest value: known for pixels, else one range for all of an image, one per column for tables and series."""
         if flow.bounds is not None:
             least, most = (torch.tensor(bound, dtype=torch.float64) for bound in flow.bounds)
         else:
-            found = moments(chunks, tuple(range(len(flow.shape) + 1)) if flow.has_channels else (0,))
+            whole = tuple(range(len(flow.shape) + 1))
+            found = moments(chunks, (0, 1) if flow.kind == "past" else whole if flow.has_channels else (0,))
             least, most = found.least, found.most
             # A column without any value, or with one only, must not divide by zero: it becomes `low`.
             empty = ~torch.isfinite(least)
@@ -107,8 +119,9 @@ class Scale(Step):
         self.state = {"least": least.clone(), "most": most.clone()}
 
     def layout(self, flow: Flow) -> Layout:
-        """One number, or one per table column."""
+        """One number, or one per table column or series."""
         shape = flow.shape if flow.kind == "features" and flow.bounds is None else ()
+        shape = flow.shape[-1:] if flow.kind == "past" else shape
         return {"least": (torch.float64, shape), "most": (torch.float64, shape)}
 
     def is_consistent(self, flow: Flow) -> bool:

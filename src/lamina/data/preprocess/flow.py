@@ -28,7 +28,7 @@ class Flow:
     """The state of one row between two steps.
 
     Attributes:
-        kind: `image` (C, H, W), `signal` (C, T), `volume` (C, D, H, W) or `features` (F,).
+        kind: `image` (C, H, W), `signal` (C, T), `volume` (C, D, H, W), `features` (F,), or `past` (L, C) of a time series.
         shape: Of one row.
         bounds: Smallest and largest possible value where it is known without looking (pixels), else None.
         fields: Name of each feature; empty for flattened images.
@@ -36,7 +36,7 @@ class Flow:
         categories: Categorical fields not yet turned into features.
     """
 
-    kind: Literal["image", "signal", "volume", "features"]
+    kind: Literal["image", "signal", "volume", "features", "past"]
     shape: tuple[int, ...]
     bounds: tuple[float, float] | None = None
     fields: tuple[FieldSpec, ...] = ()
