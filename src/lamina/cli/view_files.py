@@ -20,11 +20,12 @@ _PAGE = """<!DOCTYPE html>
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}img{{max-width:100%;
 background:#fff}}pre{{overflow-x:auto;font-size:.85em;background:#8881;padding:1rem}}:root{{color-scheme:light dark}}</style>
 </head><body><h1>{title}</h1><p>{summary}</p>
-<figure style="margin:0"><img alt="{title}: {summary}" src="data:image/png;base64,{picture}"></figure>
+{shown}
 <p>{means}</p>
 <details><summary>The numbers</summary><pre>{document}</pre></details>
 </body></html>
 """
+_PICTURE = '<figure style="margin:0"><img alt="{alt}" src="data:image/png;base64,{picture}"></figure>'
 
 
 def write_view(path: Path, result: ViewResult, *, title: str, summary: str) -> None:
@@ -61,12 +62,11 @@ def write_view(path: Path, result: ViewResult, *, title: str, summary: str) -> N
         assert result.figure is not None
         write_atomic(path, result.figure)
     elif path.suffix == ".html":
-        assert result.figure is not None
         page = _PAGE.format(
             title=escape(title),
             summary=escape(summary),
             means=escape(str(result.document.get("means", ""))),
-            picture=base64.b64encode(result.figure).decode("ascii"),
+            shown=_shown(result, alt=f"{title}: {summary}"),
             document=escape(text),
         )
         write_atomic(path, page.encode())
@@ -80,3 +80,11 @@ def write_view(path: Path, result: ViewResult, *, title: str, summary: str) -> N
         write_atomic(path, buffer.getvalue())
     else:
         write_atomic(path, text.encode())
+
+
+def _shown(result: ViewResult, *, alt: str) -> str:
+    """What stands on the page: the view's own HTML, or its picture."""
+    if result.page is not None:
+        return result.page()
+    assert result.figure is not None
+    return _PICTURE.format(alt=escape(alt), picture=base64.b64encode(result.figure).decode("ascii"))

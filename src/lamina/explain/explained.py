@@ -7,7 +7,7 @@ negative of the second's. Of a regression a prediction. Without a task, outputs 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from lamina.explain.activations import evaluating
 from lamina.explain.views import Subject
 from lamina.tasks.classification import Classification
 
-__all__ = ["Explained", "Quantity", "explain_output", "image_inputs", "output_names"]
+__all__ = ["Explained", "Quantity", "describe_explained", "explain_output", "image_inputs", "output_names"]
 
 Quantity = Literal["logit", "probability"]
 
@@ -122,6 +122,20 @@ def explain_output(subject: Subject, inputs: Tensor, *, target: str | None, quan
         chosen = torch.full((len(inputs),), _index(target, names, view), dtype=torch.int64, device=inputs.device)
     values = read.gather(1, chosen.unsqueeze(1)).squeeze(1)
     return Explained(subject, names, chosen, kind, values, predicted, probabilities)
+
+
+def describe_explained(subject: Subject, row: int, explained: Explained) -> dict[str, Any]:
+    """A row of a view's document: the input's name, what is explained and how large it is, and room for `methods`."""
+    target, predicted = int(explained.target[row]), int(explained.predicted[row])
+    described: dict[str, Any] = {
+        "input": subject.input_names[row] if row < len(subject.input_names) else f"input {row}",
+        "target": explained.names[target],
+        explained.quantity: float(explained.values[row]),
+    }
+    if explained.probabilities is not None:
+        described["predicted"] = explained.names[predicted]
+        described["probability"] = float(explained.probabilities[row, target])
+    return {**described, "methods": {}}
 
 
 def _index(target: str, names: tuple[str, ...], view: str) -> int:

@@ -2,7 +2,7 @@
 
 The arrays are what the methods give (see `attributions.py`), per channel and with signs. The picture shows of gradient and
 SmoothGrad the largest magnitude over the channels, of integrated gradients the sum over the channels, of occlusion and
-Grad-CAM their one map; a column has one scale, so that its rows can be compared.
+Grad-CAM their one map; a column has one scale, so that its rows can be compared. Texts: see `token_saliency.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from lamina.explain.attributions import (
     smoothgrad,
 )
 from lamina.explain.drawing import as_picture, draw, largest, shorten, show_image, show_map, to_shares
-from lamina.explain.explained import Explained, Quantity, explain_output, image_inputs
+from lamina.explain.explained import Explained, Quantity, describe_explained, explain_output, image_inputs
+from lamina.explain.token_saliency import is_text, text_saliency
 from lamina.explain.views import Subject, ViewResult, refusal, titled
 
 if TYPE_CHECKING:
@@ -127,16 +128,27 @@ METHOD_TITLES: Final = {method: shown.title for method, shown in _SHOWN.items()}
 def saliency_view(subject: Subject, config: SaliencyConfig) -> ViewResult:
     """Which parts of an input a class hangs on: gradient, integrated gradients, SmoothGrad, occlusion, Grad-CAM.
 
-    `arrays` holds one array per method, shaped like the inputs (occlusion and Grad-CAM with one channel), and `input`.
+    `arrays` holds one array per method, shaped like the inputs (occlusion and Grad-CAM with one channel), and `input`. Of texts it
+    is one number per word and method, and the text is coloured (see `token_saliency.py`).
 
     Raises:
         UsageError: No input or one without positions, no such output or layer, or a model without gradients.
     """
+    if is_text(subject):
+        return text_saliency(
+            subject,
+            method=config.method,
+            target=config.target,
+            quantity=config.output,
+            most=config.most,
+            baseline=config.baseline,
+            steps=config.steps,
+        )
     inputs = image_inputs(subject, "saliency")[: config.most]
     explained = explain_output(subject, inputs, target=config.target, quantity=config.output, view="saliency")
     methods, left_out = _methods(subject, inputs, config)
     maps = {method: _attribute(method, subject, inputs, explained, config) for method in methods}
-    rows = [_describe_row(subject, row, explained) for row in range(len(inputs))]
+    rows = [describe_explained(subject, row, explained) for row in range(len(inputs))]
     for method, values in maps.items():
         for row, value in zip(rows, values, strict=True):
             row["methods"][method] = {"min": float(value.min()), "max": float(value.max()), "sum": float(value.sum())}
@@ -213,19 +225,6 @@ def _layer_name(subject: Subject, inputs: Tensor, config: SaliencyConfig) -> str
     with torch.no_grad():
         found = last_maps(record(subject.model, inputs[:1])[0])
     return found.name if found is not None else ""
-
-
-def _describe_row(subject: Subject, row: int, explained: Explained) -> dict[str, Any]:
-    target, predicted = int(explained.target[row]), int(explained.predicted[row])
-    described: dict[str, Any] = {
-        "input": subject.input_names[row] if row < len(subject.input_names) else f"input {row}",
-        "target": explained.names[target],
-        explained.quantity: float(explained.values[row]),
-    }
-    if explained.probabilities is not None:
-        described["predicted"] = explained.names[predicted]
-        described["probability"] = float(explained.probabilities[row, target])
-    return {**described, "methods": {}}
 
 
 def _draw(

@@ -17,7 +17,7 @@ from lamina.data.preprocessing import Preprocessing
 from lamina.explain.views import Subject
 from lamina.tasks.base import Task
 from lamina.tasks.bundle import Bundle
-from lamina.tasks.inputs import model_input
+from lamina.tasks.inputs import model_input, model_inputs
 from lamina.tasks.pipeline import Pipeline, model_device
 
 __all__ = ["give_inputs", "subject_of"]
@@ -96,7 +96,7 @@ def give_inputs(subject: Subject, columns: Columns, names: Sequence[str]) -> Non
     raw = columns.batch(torch.arange(min(columns.num_rows, _MOST_INPUTS)))
     device = model_device(subject.model)
     batch = subject.preprocessing.to(device)({key: tensor.to(device) for key, tensor in raw.items()})
-    subject.inputs = model_input(batch)
+    subject.inputs = model_inputs(subject.model, batch) or model_input(batch)
     subject.own_examples = False
     subject.raw = next((raw[column] for column in ("image", "signal", "volume") if column in raw), None)
     subject.input_names = [Path(name).name if "/" in name else name for name in names[:_MOST_INPUTS]]

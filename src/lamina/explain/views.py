@@ -110,6 +110,7 @@ class ViewResult:
         renderable: For a terminal.
         figure: A PNG file, or what draws one: drawing takes longer than looking, and many ask for the numbers only.
         arrays: What the figure is drawn from, by name.
+        page: What writes the same as a piece of HTML, where words say it better than a picture.
     """
 
     def __init__(
@@ -118,10 +119,13 @@ class ViewResult:
         renderable: RenderableType,
         figure: bytes | Callable[[], bytes] | None = None,
         arrays: Mapping[str, NDArray[Any]] | None = None,
+        *,
+        page: Callable[[], str] | None = None,
     ) -> None:
         self.document = document
         self.renderable = renderable
         self.arrays = dict(arrays or {})
+        self.page = page
         self._figure = figure
 
     def __repr__(self) -> str:

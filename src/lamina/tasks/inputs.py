@@ -7,7 +7,6 @@ that cannot run on them (it reads values) is tried on two real rows of zeros.
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
 from typing import Any, Final, cast
 
 import torch
@@ -49,7 +48,6 @@ def run_model(model: nn.Module, batch: Batch) -> Tensor:
     return cast(Tensor, output)
 
 
-@lru_cache(maxsize=256)
 def _token_arguments(kind: type[nn.Module]) -> tuple[str, ...]:
     parameters = inspect.signature(kind.forward).parameters.values()
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
