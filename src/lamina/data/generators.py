@@ -259,13 +259,13 @@ def reverse(config: DataConfig, options: SequenceConfig | None = None) -> Data:
     "adding",
     config=AddingConfig,
     source="Hochreiter, Schmidhuber (1997), doi:10.1162/neco.1997.9.8.1735, experiment 4",
-    example="lamina data adding",
-    task="tabular-regression",
+    example="lamina train adding-lstm 'data.options={length: 50}'",
+    task="time-series-regression",
 )
 def adding(config: DataConfig, options: AddingConfig | None = None) -> Data:
     """A long sequence of numbers, two of them marked, one in each half: what is their sum?
 
-    Column `series` float32 (N, length, 2): numbers in [0, 1) and marks 0 or 1; `target` float32 (N, 1). Always
+    Column `signal` float32 (N, 2, length): numbers in [0, 1) and marks 0 or 1; `target` float32 (N, 1). Always
     answering 1 has a mean squared error of 1/6.
     """
     options = options or AddingConfig()
@@ -278,13 +278,13 @@ def adding(config: DataConfig, options: AddingConfig | None = None) -> Data:
     marks = torch.zeros_like(values)
     marks[rows, first] = 1.0
     marks[rows, second] = 1.0
-    series = torch.stack([values, marks], dim=2)
+    signal = torch.stack([values, marks], dim=1)
     target = (values * marks).sum(1, keepdim=True)
     specs = {
-        "series": column_spec("series", series, fields=(FieldSpec(name="value"), FieldSpec(name="mark"))),
+        "signal": column_spec("series", signal, fields=(FieldSpec(name="value"), FieldSpec(name="mark"))),
         "target": column_spec("target", target, fields=(FieldSpec(name="sum"),)),
     }
-    return embedded_data("adding", {"series": series, "target": target}, specs)
+    return embedded_data("adding", {"signal": signal, "target": target}, specs)
 
 
 @register(
