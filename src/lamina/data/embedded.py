@@ -1,22 +1,16 @@
-"""Data found on every machine: scikit-learn's small tables, its digits and photographs, the standard library's text.
+"""Data found on every machine: scikit-learn's small tables, its digits and photographs.
 
-Each is a function of a DataConfig registered as `dataset`; nothing is downloaded. Splits are drawn afterwards, except
-for the text, which is divided by file.
+Each is a function of a DataConfig registered as `dataset`; nothing is downloaded. Splits are drawn afterwards.
 """
 
 from __future__ import annotations
 
-import ast
-import sysconfig
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lamina.core import draws
-from lamina.core.config import Config, Field
-from lamina.core.errors import DataError
 from lamina.core.registry import register
 from lamina.data.columns import Columns, ColumnSpec, Data, DataSpec, FieldSpec, column_spec
 from lamina.data.config import DataConfig
@@ -136,97 +130,6 @@ def photographs(config: DataConfig) -> Data:
     names = tuple(Path(name).stem for name in found.filenames)
     specs = {"image": column_spec("image", images), "label": column_spec("label", labels, classes=names)}
     return embedded_data("photographs", {"image": images, "label": labels}, specs)
-
-
-class StdlibConfig(Config):
-    """Which text of the standard library."""
-
-    part: Literal["source", "docstrings"] = Field(
-        "source", description="Whole files, or their documentation strings only."
-    )
-    max_bytes: int | None = Field(None, description="At most this much text, in the drawn order of the files.", ge=1)
-    valid_fraction: float = Field(0.05, description="Share of the text for validation.", gt=0, lt=0.5)
-    test_fraction: float = Field(0.05, description="Share of the text for the test.", gt=0, lt=0.5)
-
-
-@register(
-    "dataset",
-    "stdlib",
-    config=StdlibConfig,
-    source="The Python standard library of the interpreter that runs, PSF licence",
-    example="lamina data stdlib",
-    task="text-generation",
-)
-def stdlib(config: DataConfig, options: StdlibConfig | None = None) -> Data:
-    """The source text of Python's standard library as UTF-8 bytes, divided into splits by file.
-
-    One column `tokens`, uint8 (N,): a row is a byte, files are parted by a zero byte (which no source file holds).
-    Tests, the editor IDLE and installed packages are left out. Which file belongs to which split depends on the
-    files' names only, so Python's minor releases differ little.
-
-    Raises:
-        DataError: This Python has no source files (a frozen or zipped interpreter).
-    """
-    options = options or StdlibConfig()
-    root = Path(sysconfig.get_paths()["stdlib"])
-    left_out = {"test", "tests", "idlelib", "site-packages", "dist-packages", "__pycache__", "lib2to3", "turtledemo"}
-    files = [
-        path
-        for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix())
-        if left_out.isdisjoint(path.relative_to(root).parts)
-        and not path.relative_to(root).parts[0].startswith("config-")
-    ]
-    names = [path.relative_to(root).as_posix() for path in files]
-    order = sorted(range(len(files)), key=lambda i: (draws.stream_key(0, "split", "stdlib", names[i]), names[i]))
-    texts: list[bytes] = []
-    total = 0
-    for i in order:
-        text = _text_of(files[i], options.part)
-        if text:
-            texts.append(text + b"\0")
-            total += len(texts[-1])
-        if options.max_bytes is not None and total >= options.max_bytes:
-            break
-    if len(texts) < 3:
-        raise DataError(
-            "This Python comes without the source files of its standard library.",
-            where=str(root),
-            accepts="a folder with at least three .py files that are not empty",
-            mend="use an ordinary installation of Python, or give a text file of your own",
-        )
-    shares = {"valid": options.valid_fraction, "test": options.test_fraction}
-    parts: dict[str, list[bytes]] = {"train": [], "valid": [], "test": []}
-    for text in texts:  # to the first split that has not got its share yet
-        open_splits = [name for name, share in shares.items() if sum(map(len, parts[name])) < share * total]
-        parts[open_splits[0] if open_splits else "train"].append(text)
-    splits = {
-        name: Columns({"tokens": torch.frombuffer(bytearray(b"".join(part)), dtype=torch.uint8)})
-        for name, part in parts.items()
-    }
-    spec = DataSpec(
-        columns={"tokens": ColumnSpec(role="tokens", dtype="uint8")},
-        num_rows={name: columns.num_rows for name, columns in splits.items()},
-        reader="embedded",
-    )
-    version = sysconfig.get_python_version()
-    notes = [
-        f"{len(texts)} files of the standard library of Python {version}, {total} bytes; another version has other text."
-    ]
-    return Data(splits=splits, spec=spec, reader="embedded", source="stdlib", notes=notes)
-
-
-def _text_of(path: Path, part: str) -> bytes:
-    """The file's text as UTF-8 bytes; empty where it is not valid UTF-8 or Python."""
-    raw = path.read_bytes()
-    try:
-        text = raw.decode("utf-8")
-        if part == "docstrings":
-            owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-            nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, owners)]
-            text = "\n\n".join(doc for node in nodes if (doc := ast.get_docstring(node)))
-    except (UnicodeDecodeError, SyntaxError):
-        return b""
-    return text.replace("\0", "").encode("utf-8")
 
 
 def _classes_table(name: str, found: Any) -> Data:
