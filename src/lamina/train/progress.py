@@ -17,7 +17,7 @@ from lamina.train.callbacks import Callback, Stop
 if TYPE_CHECKING:
     from lamina.train.trainer import Trainer
 
-_SHOWN = ("accuracy", "cross_entropy", "loss", "mae", "r2", "perplexity")
+_SHOWN = ("accuracy", "f1", "cross_entropy", "loss", "mae", "r2", "perplexity")
 _LINE_EVERY_S = 10.0
 _SPEED_OVER_S = 5.0
 
