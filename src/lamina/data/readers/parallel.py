@@ -12,17 +12,14 @@ from lamina.core.errors import DataError, unknown_name
 from lamina.core.registry import register
 from lamina.data.columns import Data, Fault
 from lamina.data.config import DataConfig
-from lamina.data.readers.base import FaultList, Guess, Reader, split_of, split_of_file
+from lamina.data.readers.base import FaultList, Guess, Reader, split_of_file
 from lamina.data.readers.sources import Source, SourceFile
 from lamina.data.readers.text_data import TextCollector, TextSplit
-from lamina.data.readers.text_roles import LANGUAGES, find_roles
+from lamina.data.readers.text_roles import find_roles, is_language
 from lamina.data.readers.text_rows import TextLayout, read_rows, understand_rows
 from lamina.data.readers.text_source import TEXT_ENDINGS, head_lines, is_document, read_lines, shorten, text_candidates
 
-# Beside the codes of languages, what the two sides are called.
-SIDES: Final = ("src", "tgt", "source", "target", "trg")
 TABLE_ENDINGS: Final = (".tsv", ".txt", ".csv", ".tab", "")
-_CODE: Final = re.compile(r"[a-z]{2,3}(?:[_-][a-z]{2,4})?")
 _DIRECTIONS: Final = (("src", "tgt"), ("src", "trg"), ("source", "target"))
 
 
@@ -109,18 +106,11 @@ def sides_of(source: Source) -> dict[str, dict[str, SourceFile]]:
             match = re.fullmatch(r"(.*)[-_]([A-Za-z]{2,6})", name)
             stem, language = (match[1], match[2]) if match is not None else ("", name)
         folder, language = path.parent, language.casefold()
-        if not _is_language(language) and file.ending in TEXT_ENDINGS:
+        if not is_language(language) and file.ending in TEXT_ENDINGS:
             folder, stem, language = folder.parent, name, folder.name.casefold()
-        if _is_language(language):
+        if is_language(language):
             found.setdefault(str(folder / stem).removeprefix("./"), {})[language] = file
     return found
-
-
-def _is_language(code: str) -> bool:
-    if code in SIDES:
-        return True
-    # `test`, `dev` and the like are as short as languages.
-    return bool(_CODE.fullmatch(code)) and code[:2] in LANGUAGES and len(code) in (2, 5) and split_of(code) is None
 
 
 def _direction(
@@ -199,7 +189,7 @@ def _add(split: TextSplit, number: int, text: str, translation: str, where: tupl
 def _language_columns(layout: TextLayout) -> list[str]:
     if not layout.has_header or layout.form != "cells":
         return []
-    names = [name for name in layout.names if _is_language(name.strip().casefold())]
+    names = [name for name in layout.names if is_language(name)]
     return names if len(names) > 1 else []
 
 

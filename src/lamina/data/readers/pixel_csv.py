@@ -217,7 +217,8 @@ def understand_head(head: bytes, config: DataConfig, *, where: str, complete: bo
 
 
 def _fields(line: bytes, delimiter: bytes) -> list[str]:
-    text = line.decode("utf-8", "replace")
+    # Python's reader refuses a carriage return inside a line, which files of old Macs have.
+    text = line.decode("utf-8", "replace").replace("\r", " ")
     fields = (
         next(csv.reader([text], delimiter=delimiter.decode()), []) if '"' in text else text.split(delimiter.decode())
     )

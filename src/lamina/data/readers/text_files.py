@@ -39,7 +39,7 @@ class TextFilesReader(Reader):
         classes = {label for _, label in found}
         if len(classes) < 2 or len(found) < 0.5 * len(source.files):
             return Guess(0.0, "there are no folders of text files, one per class")
-        heads = [head_lines(file, num_bytes=4096) for file, _ in found[:4]]
+        heads = [head_lines(file, num_bytes=4096) for file, _ in found[:8] if file.size]
         if any(head is None for head in heads):
             return Guess(0.0, f"{found[0][0].name} is no text")
         shown = ", ".join(sorted(classes)[:4])

@@ -45,6 +45,8 @@ LANGUAGES: Final = frozenset(
         "nnnopaplpsptrorusiskslsqsrsvswtatethtltrukuruzvizh",
     )
 )
+# What the two sides of parallel text are called where no language is named.
+SIDES: Final = ("src", "tgt", "source", "target", "trg")
 MAX_CLASSES: Final = 20
 MIN_WORDS: Final = 3.0
 _MARK: Final = re.compile(r"(.*?)_?(1|2|a|b)(?:_(.*))?")
@@ -89,6 +91,16 @@ def is_known_name(name: str) -> bool:
     return known or bool(normal and _IDENTIFIER.fullmatch(normal)) or is_pair_name(normal)
 
 
+def is_language(name: str) -> bool:
+    """Whether a name is the code of a language (`de`, `pt_br`) or one of the sides of a translation (`src`).
+
+    >>> [name for name in ("de", "pt-BR", "source", "dev", "xx") if is_language(name)]
+    ['de', 'pt-BR', 'source']
+    """
+    code = name.strip().casefold()
+    return code in SIDES or (code[:2] in LANGUAGES and re.fullmatch(r"[a-z]{2}(?:[_-][a-z]{2,4})?", code) is not None)
+
+
 def is_pair_name(normal: str) -> bool:
     """Whether a name says that it is one of two: `sentence1`, `1_string`."""
     match = _MARK.fullmatch(normal)
@@ -124,7 +136,7 @@ class _Look:
 
     @property
     def is_text(self) -> bool:
-        return self.letters > 0.5 and (self.words >= 1.5 or self.distinct > 0.5)
+        return self.letters >= 0.5 and (self.words >= 1.5 or self.distinct > 0.5)
 
     @property
     def is_prose(self) -> bool:

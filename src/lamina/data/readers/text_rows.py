@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from lamina.core.errors import DataError
 from lamina.data.columns import Fault
 from lamina.data.readers.base import FaultList
-from lamina.data.readers.text_roles import is_known_name
+from lamina.data.readers.text_roles import is_known_name, is_language
 from lamina.data.readers.text_source import head_lines, read_lines, shorten
 from lamina.data.tables import is_number
 
@@ -37,6 +37,8 @@ MAX_LINES: Final = 200
 DELIMITERS: Final = ("\t", ",", ";", "|")
 DELIMITER_NAMES: Final = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
 _AGREEING: Final = 0.9
+# Where lines also agree without quoting, so few rows may have quotes that do not fit.
+_FEW: Final = 0.02
 # Cells are separated in the least suspicious of ways; one of many columns is a table of numbers.
 MAX_COLUMNS: Final = 64
 csv.field_size_limit(1 << 30)
@@ -198,6 +200,8 @@ def _values(file: SourceFile, layout: TextLayout, faults: FaultList, encoding: s
 
 def _cells(lines: Sequence[str], header: bool | None, ending: str) -> TextLayout | None:
     present = [line for line in lines if line.strip()][: SAMPLE_ROWS + 1]
+    if not present:
+        return None
     best: tuple[float, str, bool, list[list[str]]] | None = None
     for delimiter in DELIMITERS:
         quoted, share, rows = _quoting(present, delimiter)
@@ -247,13 +251,16 @@ def _quoting(lines: Sequence[str], delimiter: str) -> tuple[bool, float, list[li
     cells = [cell for row in plain for cell in row if '"' in cell]
     if not cells:
         return False, share, plain
-    if share >= 0.99 and not all(map(is_well_quoted, cells)):
+    plain_fits = share >= 0.99 and len(plain[0]) == _width(plain)
+    if delimiter == "\t" and plain_fits and not all(map(is_well_quoted, cells)):
         return False, share, plain
     found = FaultList()
     quoted = [row for _, row in split_rows(enumerate(lines, start=1), delimiter, quoted=True, where="", faults=found)]
-    quoted_share = _agreement(quoted) * len(quoted) / max(len(quoted) + found.num_all, 1)
-    if quoted and quoted_share >= share:
-        return True, quoted_share, quoted
+    allowed = _FEW if plain_fits else 0.5
+    if quoted and found.num_all <= allowed * len(quoted) and len(quoted[0]) == _width(quoted):
+        quoted_share = _agreement(quoted)
+        if quoted_share >= min(share, _AGREEING):
+            return True, quoted_share, quoted
     return False, share, plain
 
 
@@ -283,7 +290,7 @@ def _is_header(rows: Sequence[Sequence[str]], width: int) -> bool:
     cells = [cell.strip() for cell in first]
     if any(len(cell) > 40 or is_number(cell) for cell in cells) or len(set(cells)) < len(cells):
         return False
-    if sum(map(is_known_name, cells)) >= 1:
+    if any(map(is_known_name, cells)) or sum(map(is_language, cells)) > 1:
         return True
     seen = [{row[number].strip() for row in below} for number in range(width)]
     return all(re.fullmatch(r"[\w #./-]+", cell) for cell in cells) and not any(

@@ -7,6 +7,7 @@ lines). Other characters that Python counts as line ends (form feeds, U+2028, â€
 from __future__ import annotations
 
 import codecs
+import re
 import tempfile
 from array import array
 from bisect import bisect_right
@@ -29,6 +30,7 @@ BLOCK_BYTES: Final = 1 << 20
 # A cell as messages show it.
 SHOWN: Final = 80
 TEXT_ENDINGS: Final = (".txt", ".text", ".tokens", ".tok", ".raw", "")
+_CONTROLS: Final = re.compile("[\x00-\x08\x0e-\x1a]")
 _MARKS: Final = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _DOCUMENTS: Final = ("readme", "license", "licence", "copying", "makefile", "changelog")
 
@@ -39,7 +41,8 @@ _DOCUMENTS: Final = ("readme", "license", "licence", "copying", "makefile", "cha
 def head_lines(file: SourceFile, *, encoding: str | None = None, num_bytes: int = HEAD_BYTES) -> list[str] | None:
     """The first whole lines of a file, without their ends; None when it is no text or cannot be read.
 
-    Bytes that do not decode become U+FFFD here; a file of which more than one in a hundred does not decode is no text.
+    Bytes that do not decode become U+FFFD here: they may be in another encoding, which only the user can state. A file of which more
+    than one character in a hundred (one, of short files) is a control character is no text.
     """
     if not file.size or file.problem:
         return None
@@ -50,7 +53,7 @@ def head_lines(file: SourceFile, *, encoding: str | None = None, num_bytes: int 
     chosen, mark = _encoding(head, encoding)
     complete = len(head) < num_bytes
     text = head[mark:].decode(chosen if chosen != "utf-16" else _utf16(head), "replace")
-    if "\0" in text[:4096] or text[:-4].count("\ufffd") > max(1, len(text) // 100):
+    if len(_CONTROLS.findall(text)) > max(1, len(text) // 100):
         return None
     text = text.replace("\r\n", "\n")
     lines = (text if "\n" in text else text.replace("\r", "\n")).split("\n")
@@ -252,6 +255,7 @@ class TextBuilder:
             self._spilled.flush()
             # Copy on write: whoever changes a value changes memory, never the file.
             mapped = np.memmap(self._spilled, dtype=np.uint8, mode="c")
+            self._spilled.close()  # the mapping keeps what it needs, and the system removes the file with it
             return Ragged.of_lengths(torch.from_numpy(mapped), lengths)
         values = (
             torch.frombuffer(self._buffer, dtype=torch.uint8) if self._buffer else torch.empty(0, dtype=torch.uint8)
