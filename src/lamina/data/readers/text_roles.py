@@ -216,6 +216,11 @@ def _texts(
     chosen = next((by_name[name] for name in TEXT_NAMES if name in by_name), None)
     if chosen is not None:
         return chosen, stated.get("text_pair"), True, "the column of that name (data.text=… chooses another)"
+    # A column that is called text and holds nothing is one whose every row is a fault.
+    empty = {normal[n]: n for n in range(len(looks)) if n not in taken and normal[n] and looks[n].num_values == 0}
+    chosen = next((empty[name] for name in TEXT_NAMES if name in empty), None)
+    if chosen is not None and not free:
+        return chosen, None, True, "the column of that name"
     prose = [number for number in free if looks[number].is_prose]
     if not prose:
         return None, None, False, ""
