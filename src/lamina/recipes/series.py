@@ -47,8 +47,8 @@ _ett(
     source=_ZENG,
     data={"past_length": 336},
     model={"kind": "dlinear"},
-    optimizer={"name": "adam", "lr": 1e-3},
-    schedule={"name": "cosine"},
+    optimizer={"name": "adam", "lr": 5e-3},
+    schedule={"name": "exponential", "gamma": 0.5, "unit": "epoch"},
     training={"epochs": 10, "batch_size": 32, "patience": 3},
 )
 

@@ -62,6 +62,7 @@ class _Part:
     times: NDArray[np.int64]
     values: NDArray[np.float64]
     lines: NDArray[np.int64]
+    time_name: str
     notes: list[str]
 
 
@@ -95,7 +96,7 @@ class SeriesReader(Reader):
         """Read all files; file and folder names tell the splits, files of one split are parts of one series.
 
         Raises:
-            DataError: No column holds time stamps, no column holds numbers, or the files have other columns than the first.
+            DataError: No column holds time stamps, no column holds numbers, or a file lacks a column of the first.
         """
         return read_series(source, config)
 
@@ -121,15 +122,9 @@ def read_series(source: Source, config: DataConfig, *, like: ColumnSpec | None =
     parts: dict[str, list[_Part]] = defaultdict(list)
     wanted = tuple(field.name for field in like.fields) if like is not None else None
     for file in files:
-        part = _read_file(file, config, faults, wanted=wanted)
+        known_from = "training" if like is not None else files[0].name
+        part = _read_file(file, config, faults, wanted=wanted, known_from=known_from)
         wanted = wanted or part.names
-        if part.names != wanted:
-            raise DataError(
-                f"The numbers are {', '.join(part.names[:8])}; those of {files[0].name} are {', '.join(wanted[:8])}.",
-                where=part.where,
-                accepts="files of the same columns",
-                mend="give one of the files, or files of one series",
-            )
         parts[split_of_file(file, source)].append(part)
     notes: list[str] = [note for group in parts.values() for part in group for note in part.notes]
     known = like.timing if like is not None else None
@@ -179,7 +174,9 @@ def read_series(source: Source, config: DataConfig, *, like: ColumnSpec | None =
 # --- one file ------------------------------------------------------------------------------------------------------------
 
 
-def _read_file(file: SourceFile, config: DataConfig, faults: FaultList, *, wanted: Sequence[str] | None) -> _Part:
+def _read_file(
+    file: SourceFile, config: DataConfig, faults: FaultList, *, wanted: Sequence[str] | None, known_from: str
+) -> _Part:
     dialect, rows = understand(file, header=config.header)
     place = _chosen_place(dialect, rows, config, file)
     name = dialect.names[place]
@@ -195,8 +192,8 @@ def _read_file(file: SourceFile, config: DataConfig, faults: FaultList, *, wante
             raise DataError(
                 f"There is no column {missing[0]!r} of numbers; there is {', '.join(c.name for c in fields[:12]) or 'none'}.",
                 where=f"{file.where}, header",
-                accepts=f"the columns {', '.join(wanted[:12])}",
-                mend="rename the column as it is called in training, or give a file that has it",
+                accepts=f"the columns of {known_from}: {', '.join(wanted[:12])}",
+                mend="rename the column as it is called there, or give files of one series",
             )
         by_name = {column.name: column for column in fields}
         fields = [by_name[field] for field in wanted]
@@ -222,7 +219,7 @@ def _read_file(file: SourceFile, config: DataConfig, faults: FaultList, *, wante
                 )
             )
     return _Part(
-        file.where, tuple(column.name for column in fields), times[keep], values[keep], table.lines[keep], notes
+        file.where, tuple(column.name for column in fields), times[keep], values[keep], table.lines[keep], name, notes
     )
 
 
@@ -355,7 +352,8 @@ def _joined(
             accepts=f"rows that are {describe_step(timing)}",
             mend="bring them to the step of training by averaging or repeating",
         )
-    kept = step_faults(times, timing, files=files, lines=lines, faults=faults, gaps=config.gaps)
+    column = parts[0].time_name
+    kept = step_faults(times, timing, files=files, lines=lines, column=column, faults=faults, gaps=config.gaps)
     times, values, lines = times[kept], values[kept], lines[kept]
     files = [files[row] for row in np.flatnonzero(kept).tolist()]
     if config.gaps in ("previous", "interpolate") and len(times):

@@ -94,12 +94,14 @@ def step_faults(
     *,
     files: Sequence[str],
     lines: NDArray[np.int64],
+    column: str,
     faults: FaultList,
     gaps: str,
 ) -> NDArray[np.bool_]:
     """Which rows can be used; time that goes backwards, twice-given stamps, gaps and stamps between two steps are faults.
 
     Args:
+        column: Name of the time stamps.
         gaps: As `data.gaps`: a gap stops only with `stop`; with `ignore` steps are not looked at.
     """
     keep = np.ones(len(times), dtype=bool)
@@ -126,7 +128,7 @@ def step_faults(
             )
         if message:
             keep[row] = False
-            faults.add(Fault(files[row], message, int(lines[row]), "time", time_text(stamp)))
+            faults.add(Fault(files[row], message, int(lines[row]), column, time_text(stamp)))
             continue
         missing = int(places[row] - places[last]) - 1
         if missing > 0 and gaps == "stop":
@@ -134,7 +136,7 @@ def step_faults(
                 f"{missing:,} row{'s are' if missing > 1 else ' is'} missing before it: the series is {step}, and the row before is "
                 f"of {time_text(before)}; data.gaps=interpolate or previous fills gaps, ignore passes over them"
             )
-            faults.add(Fault(files[row], what, int(lines[row]), "time", time_text(stamp)))
+            faults.add(Fault(files[row], what, int(lines[row]), column, time_text(stamp)))
         seen[stamp] = row
         last = row
     return keep
