@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["EmbeddingConfig", "embedding_view", "principal_components", "same_class_neighbours"]
+__all__ = ["EmbeddingConfig", "embedding_view", "principal_components", "same_class_neighbours", "tsne"]
 
 _MOST_NAMED: Final = 20
 _CHUNK: Final = 256
@@ -97,7 +97,7 @@ def embedding_view(subject: Subject, config: EmbeddingConfig) -> ViewResult:
         document["explained_variance"] = shares.tolist()
     if config.method in ("both", "tsne"):
         perplexity = min(config.perplexity, (len(rows) - 1) / 3)
-        shown["tsne"] = _tsne(features, perplexity=perplexity, seed=config.seed)
+        shown["tsne"] = tsne(features, perplexity=perplexity, seed=config.seed)
         document["perplexity"] = perplexity
     document["means"] = (
         "PCA: straight distances, as far as two axes can. t-SNE: neighbours; distances between groups, their size and "
@@ -163,7 +163,8 @@ def _features(pipeline: Pipeline, batch: dict[str, Tensor]) -> Floats:
     return features
 
 
-def _tsne(features: Floats, *, perplexity: float, seed: int) -> Floats:
+def tsne(features: Floats, *, perplexity: float, seed: int) -> Floats:
+    """Rows (N, F) in two dimensions by t-SNE, begun from principal components: (N, 2)."""
     from sklearn.manifold import TSNE  # noqa: PLC0415 (heavy, and needed only here)
 
     state = draws.stream_key(seed, "sample", "tsne") & 0x7FFFFFFF

@@ -20,7 +20,7 @@ from lamina.tasks.metrics import Metrics
 
 __all__ = ["WordMetrics", "pair_cosines", "solve_analogies", "spearman", "unit"]
 
-_MOST_LISTED: Final = 50
+_MOST_LISTED: Final = 20
 _SOURCE: Final = "Mikolov, Chen, Corrado, Dean (2013), arXiv:1301.3781"
 
 
