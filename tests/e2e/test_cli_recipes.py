@@ -19,6 +19,7 @@ from lamina.core.run import RunFolder
 from lamina.models.factory import create_model
 from lamina.recipes.recipe import known_values
 
+TAGGERS = ("conll2000-bilstm-crf", "ud-pos-bilstm", "wnut17-bilstm-crf")
 _SMALL_PHOTOS = ["data.shape=[32,32]", "model.width_multiplier=0.25"]
 # What makes a recipe small enough for seconds; data that it needs is made by `make_data`.
 SMALL: dict[str, list[str]] = {
@@ -58,6 +59,7 @@ SMALL: dict[str, list[str]] = {
     "photos-transfer": [*_SMALL_PHOTOS, "training.epochs=4"],
     "photos-finetune": [*_SMALL_PHOTOS, "stages.head.epochs=4", "training.epochs=2"],
     "sports-cnn": ["training.epochs=4", "data.shape=[32,32]"],
+    **{name: ["training.epochs=3", "model.hidden_size=8"] for name in TAGGERS},
 }
 
 
@@ -116,6 +118,19 @@ def write_table(path: Path, *, target: str) -> Path:
     return path
 
 
+def write_tagged(path: Path, *, entities: bool) -> Path:
+    """Sentences of words with tags that the word decides, but for every second word of a name."""
+    names_ = [("Ann", "B-PER" if entities else "NOUN"), ("Lee", "I-PER" if entities else "NOUN")]
+    plain = [
+        ("sings", "O" if entities else "VERB"),
+        ("in", "O" if entities else "ADP"),
+        ("May", "O" if entities else "NOUN"),
+    ]
+    sentences = [[*names_[: 1 + row % 2], *plain[: 1 + row % 3]] for row in range(40)]
+    path.write_text("\n\n".join("\n".join(f"{word} {tag}" for word, tag in row) for row in sentences) + "\n")
+    return path
+
+
 def make_data(recipe: str, folder: Path) -> str:
     """Data of the kind that the recipe needs, or its own."""
     own = known_values(recipe).get("data", {}).get("path")
@@ -129,6 +144,8 @@ def make_data(recipe: str, folder: Path) -> str:
         return str(write_photos(folder / "photos"))
     if recipe == "sign-cnn":
         return str(write_pixels(folder / "signs.csv"))
+    if recipe in TAGGERS:
+        return str(write_tagged(folder / "words.conll", entities=recipe != "ud-pos-bilstm"))
     regression = recipe in ("housing-mlp", "tabular-regression-mlp")
     return str(write_table(folder / "table.csv", target="number" if regression else "class"))
 
@@ -180,7 +197,8 @@ def test_recipe_in_miniature(recipe: str, tmp_path: Path, capsys: pytest.Capture
     for name, value in judged["metrics"].items():
         assert value == pytest.approx(trained["metrics"][f"{split}/{name}"], rel=rel, abs=1e-6), name
     if "classification" in trained["task"]:
-        assert sum(map(sum, judged["confusion_matrix"])) == judged["num_samples"]
+        # Of sentences it is the words that are classified.
+        assert sum(map(sum, judged["confusion_matrix"])) == judged["details"].get("num_words", judged["num_samples"])
         assert len(judged["labels"]) == len(judged["confusion_matrix"])
 
     verified = document(["verify", run], capsys)
@@ -261,6 +279,8 @@ def test_resume_continues_and_says_when_it_is_finished(tmp_path: Path, capsys: p
         ("colour", "image-cnn"),
         ("number", "tabular-regression-mlp"),
         ("class", "tabular-mlp"),
+        ("entities", "conll2000-bilstm-crf"),
+        ("words", "ud-pos-bilstm"),
     ],
 )
 def test_data_alone_chooses_a_recipe(
@@ -272,6 +292,8 @@ def test_data_alone_chooses_a_recipe(
         data = str(write_colour(tmp_path / "colour.npz"))
     elif kind in ("number", "class"):
         data = str(write_table(tmp_path / "table.csv", target=kind))
+    elif kind in ("entities", "words"):
+        data = str(write_tagged(tmp_path / "words.conll", entities=kind == "entities"))
     limits = ["training.epochs=1", "data.limit=40"]
     assert main(["train", "--data", data, *limits, "--json"]) == 0
     told = capsys.readouterr()

@@ -11,6 +11,7 @@ from lamina.core import registry
 from lamina.core.errors import ConfigError, DataError
 from lamina.data.columns import Data
 from lamina.recipes.recipe import Recipe, known_values
+from lamina.tasks.spans import detect_scheme
 
 __all__ = ["Chosen", "choose_recipe", "refuse_other_kind"]
 
@@ -30,6 +31,7 @@ _NEEDS: Final = {
     "time-series-regression": (("signal",), "signals"),
     "time-series-forecasting": (("series", "past"), "a time series"),
     "volume-": (("volume",), "volumes"),
+    "token-classification": (("tags",), "words with a tag each"),
 }
 
 
@@ -70,6 +72,13 @@ def choose_recipe(data: Data) -> Chosen:
             shape = "x".join(map(str, columns[name].shape[1:]))
             what = f"{rows:,} {name}s of {shape} in {len(data.spec.classes)} classes"
             return Chosen(recipe, f"{what}: a small convolutional network", _fitting_blocks(columns[name].shape[1:]))
+    if "tags" in columns:
+        tags = columns["tags"].classes or ()
+        what = f"{rows:,} sentences of words with {len(tags)} different tags"
+        if detect_scheme(tags) is None:
+            return Chosen("ud-pos-bilstm", f"{what}: a bidirectional LSTM over words and characters")
+        why = "tags that mark entities: a bidirectional LSTM with a conditional random field"
+        return Chosen("conll2000-bilstm-crf", f"{what}, {why}")
     if "series" in columns or "past" in columns:
         width = (columns.get("series") or columns["past"]).shape[-1]
         what = f"a time series of {rows:,} rows and {width} column{'s' if width > 1 else ''} of numbers"
