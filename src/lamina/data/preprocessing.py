@@ -145,6 +145,8 @@ class Preprocessing(nn.Module):
                     mend="leave that step out" if text is not None else "leave preprocess out",
                 )
             return cls((), spec, text=text)
+        if first.kind == "past":
+            check_series_steps(chosen)
         flow, done = first, list[Operation]()
         for step in chosen:
             step.check(flow)
