@@ -20,7 +20,12 @@ from lamina.data.readers.text_source import TEXT_ENDINGS, head_lines, is_documen
 
 # Endings that say that a file is something else than running text, even where it could be read as lines.
 OTHER_ENDINGS: Final = frozenset(
-    (".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".xml", ".html", ".data", ".dat", ".bin", ".test", ".train", ".conll", ".conllu")
+    f".{ending}"
+    for ending in (
+        "csv", "tsv", "tab", "json", "jsonl", "ndjson", "xml", "html", "data", "dat", "test", "train", "conll", "conllu", "yaml", "yml",
+        "toml", "bin", "npz", "npy", "mat", "h5", "hdf5", "parquet", "arrow", "feather", "pkl", "pickle", "pt", "pth", "safetensors",
+        "onnx", "png", "jpg", "jpeg", "gif", "bmp", "webp", "tif", "tiff", "wav", "mp3", "mp4", "zip", "tar", "pdf",
+    )
 )  # fmt: skip
 MARK: Final = re.compile(r"((?:__label__\S+\s+)+)(.*)", re.DOTALL)
 _CLASS_FILES: Final = (("pos", "neg"), ("positive", "negative"), ("spam", "ham"))
