@@ -20,7 +20,7 @@ from lamina.nn.dropout import Dropout
 from lamina.nn.embedding import Embedding
 from lamina.nn.initialisers import initialise
 from lamina.nn.inputs import check_tokens
-from lamina.nn.recurrent import Kind, LayerTrace, Recurrent
+from lamina.nn.recurrent import Kind, Recurrent
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUConfig", "LSTMConfig", "RNNConfig", "Readout", "RecurrentModel"]
 
@@ -255,18 +255,6 @@ class RecurrentModel(nn.Module):
             )
         states, after = self.recurrent(self._steps(input_ids, None), state)
         return self.dropout_out(self._projected(states)), after
-
-    def trace(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, *, state: Mapping[str, Tensor] | None = None
-    ) -> tuple[Tensor, list[LayerTrace]]:
-        """The logits of `forward`, computed step by step by the cells' equations, and every gate of every layer; slow.
-
-        Args:
-            input_ids, attention_mask: As of `forward`.
-            state: Before the first step; zeros by default.
-        """
-        states, traces = self.recurrent.trace(self._steps(input_ids, attention_mask), state, mask=attention_mask)
-        return self.head(self.dropout_out(self.pool(self._projected(states), attention_mask))), traces
 
     def _ends(self, last: Tensor, first: Tensor) -> Tensor:
         """Where each direction ended: the forward one at the last step, the backward one at the first."""

@@ -48,7 +48,9 @@ class RecurrentLayerConfig(Config):
     activation: Literal["tanh", "relu"] = Field("tanh", description="Of the elman cell.")
 
 
-class _Elman(ElmanCell):
+class ElmanLayer(ElmanCell):
+    """The cell over whole sequences."""
+
     def forward(self, inputs: Tensor, state: State, mask: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
         """(B, T, I) -> hidden states (B, T, H)."""
         hidden = elman_scan(
@@ -63,7 +65,9 @@ class _Elman(ElmanCell):
         return (hidden.transpose(0, 1),)
 
 
-class _LSTM(LSTMCell):
+class LSTMLayer(LSTMCell):
+    """The cell over whole sequences."""
+
     def forward(  # type: ignore[override]
         self, inputs: Tensor, state: State, mask: Tensor | None = None, *, every_cell: bool = False
     ) -> tuple[Tensor, ...]:
@@ -77,14 +81,16 @@ class _LSTM(LSTMCell):
         return hidden.transpose(0, 1), cell.transpose(0, 1)
 
 
-class _GRU(GRUCell):
+class GRULayer(GRUCell):
+    """The cell over whole sequences."""
+
     def forward(self, inputs: Tensor, state: State, mask: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
         """(B, T, I) -> hidden states (B, T, H)."""
         weights = (self.weight_input, self.weight_recurrent, self.bias, self.bias_recurrent)
         return (gru_scan(inputs.transpose(0, 1), state["hidden"], *weights, mask).transpose(0, 1),)
 
 
-_LAYERS: Final[dict[str, type[Cell]]] = {"elman": _Elman, "lstm": _LSTM, "gru": _GRU}
+_LAYERS: Final[dict[str, type[Cell]]] = {"elman": ElmanLayer, "lstm": LSTMLayer, "gru": GRULayer}
 
 
 @dataclass(frozen=True)
@@ -96,15 +102,15 @@ class LayerTrace:
         reverse: Whether it reads from the end.
         gates: Name of the gate -> (B, T, H), where in the sequence it happened.
         states: `hidden`, and `cell` of an LSTM -> (B, T, H), after the step at that place.
-        steps: `hidden` after each step in the order in which they ran, T times (B, H), with the graph, so that a loss can be
-            differentiated by each. With a mask the real steps of a row run first.
+        steps: The state after each step in the order in which they ran, T times, (B, H) each, with the graph, so that a loss can
+            be differentiated by each. With a mask the real steps of a row run first.
     """
 
     layer: int
     reverse: bool
     gates: dict[str, Tensor]
     states: dict[str, Tensor]
-    steps: tuple[Tensor, ...]
+    steps: tuple[State, ...]
 
 
 @dataclass(frozen=True)
@@ -243,11 +249,11 @@ class Recurrent(nn.Module):
 
     def trace(
         self, inputs: Tensor, state: Mapping[str, Tensor] | None = None, *, mask: Tensor | None = None
-    ) -> tuple[Tensor, list[LayerTrace]]:
+    ) -> tuple[Tensor, State, list[LayerTrace]]:
         """The same, step by step by the cells' own equations, with every gate kept; slow, for looking inside.
 
         Returns:
-            Hidden states (B, T, output_size), and one trace per layer and direction.
+            Hidden states (B, T, output_size), the state after, and one trace per layer and direction.
         """
         traces: list[LayerTrace] = []
 
@@ -256,8 +262,8 @@ class Recurrent(nn.Module):
         ) -> tuple[Tensor, ...]:
             return self._by_steps(place, x, before, carried, order, traces)
 
-        hidden, _ = self._run(inputs, state, mask, run, need_state=False)
-        return hidden, traces
+        hidden, after = self._run(inputs, state, mask, run, need_state=True)
+        return hidden, after, traces
 
     def extra_repr(self) -> str:
         """Kind and sizes, for printing."""
@@ -335,7 +341,7 @@ class Recurrent(nn.Module):
                 direction == 1,
                 {name: placed(values) for name, values in named.items()},
                 {name: placed(values) for name, values in found.items()},
-                tuple(state["hidden"] for state in states),
+                tuple(states),
             )
         )
         return tuple(found[name] for name in self.state_names)

@@ -12,9 +12,12 @@ declare(
     task={"name": "time-series-regression"},
     data={"path": "adding", "options": {"length": 200, "num_rows": 10000}},
     preprocess=({"name": "none"},),
-    model={"kind": "lstm", "hidden_size": 64},
-    optimizer={"name": "adam", "lr": 3e-3},
-    training={"epochs": 10, "batch_size": 50, "clip_norm": 1.0},
+    # A forget gate that begins nearly open keeps 0.98 of the cell at each step, of which a fiftieth is left after 200 steps;
+    # with the usual bias of 1 it is nothing, and nothing is learned for long.
+    model={"kind": "lstm", "hidden_size": 64, "forget_bias": 4.0},
+    optimizer={"name": "adam", "lr": 1e-2},
+    schedule={"name": "cosine"},
+    training={"epochs": 20, "batch_size": 50, "clip_norm": 1.0},
 )
 
 declare(
