@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import PurePosixPath
 from typing import Final
 
-from lamina.core.errors import DataError, unknown_name
+from lamina.core.errors import DataError, UnknownNameError, unknown_name
 from lamina.core.registry import register
 from lamina.data.columns import Data, Fault
 from lamina.data.config import DataConfig
@@ -135,7 +135,11 @@ def _checked(wanted: tuple[str, str], known: Sequence[str], where: str) -> tuple
     folded = {name.casefold(): name for name in known}
     for language in wanted:
         if language.casefold() not in folded:
-            raise unknown_name("language", language, known, where=f"data.languages, {where}")
+            error = unknown_name("language", language, known, where=f"data.languages, {where}")
+            near = (
+                error.mend if error.mend.startswith("did you mean") else f"say data.languages=[{known[0]},{known[-1]}]"
+            )
+            raise UnknownNameError(error.what, where=error.where, accepts=error.accepts, mend=near)
     if wanted[0].casefold() == wanted[1].casefold():
         raise DataError(
             f"Both languages are {wanted[0]!r}.",
