@@ -57,10 +57,10 @@ _ett(
     "An LSTM on ETTh1: 96 hours of seven readings, the next 96 of all seven.",
     source="Hochreiter, Schmidhuber (1997), doi:10.1162/neco.1997.9.8.1735; protocol of " + _ZENG,
     data={"past_length": 96},
-    model={"kind": "lstm_forecaster", "hidden_size": 64, "dropout": 0.2},
-    optimizer={"name": "adam", "lr": 1e-3},
+    model={"kind": "lstm_forecaster", "hidden_size": 64, "dropout": 0.2, "level": "window"},
+    optimizer={"name": "adam", "lr": 5e-4},
     schedule={"name": "cosine"},
-    training={"epochs": 6, "batch_size": 64, "patience": 3, "clip_norm": 1.0},
+    training={"epochs": 8, "batch_size": 64, "patience": 3, "clip_norm": 1.0},
 )
 
 _ett(
@@ -68,8 +68,8 @@ _ett(
     "Dilated causal convolutions on ETTh1: 96 hours of seven readings, the next 96 of all seven.",
     source="Bai, Kolter, Koltun (2018), arXiv:1803.01271; protocol of " + _ZENG,
     data={"past_length": 96},
-    model={"kind": "cnn_forecaster", "channels": 32, "dropout": 0.2},
-    optimizer={"name": "adam", "lr": 1e-3},
+    model={"kind": "cnn_forecaster", "channels": 32, "dropout": 0.2, "level": "window"},
+    optimizer={"name": "adam", "lr": 5e-4},
     schedule={"name": "cosine"},
     training={"epochs": 6, "batch_size": 64, "patience": 3, "clip_norm": 1.0},
 )

@@ -50,6 +50,7 @@ from lamina.tasks.pipeline import judging
 __all__ = ["ForecastingConfig", "TimeSeriesForecasting", "pinball"]
 
 _QUANTILES: Final = 3  # lower, median, upper
+_ROUNDING: Final = 1e-5  # of a series' standard deviation
 
 
 class ForecastingConfig(Config):
@@ -286,7 +287,8 @@ class TimeSeriesForecasting(Task):
         truth = torch.cat([batch["future"][:, :, self._places] for batch in columns.chunks(1024)])
         errors = (outputs["forecast"].double() - truth.double()).abs()  # (N, H, T)
         rank = min(math.ceil((len(errors) + 1) * self.config.coverage), len(errors))
-        widths = errors.kthvalue(rank, dim=0).values  # (H, T)
+        # A little wider, so that rounding does not put the very value that sets the width outside.
+        widths = errors.kthvalue(rank, dim=0).values + _ROUNDING * errors.new_tensor(self.std)  # (H, T)
         named = {
             f"{name}/{step + 1}": float(widths[step, number])
             for number, name in enumerate(self.targets)
