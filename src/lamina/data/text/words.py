@@ -143,12 +143,12 @@ class _Store:
     def values(self) -> Tensor:
         if self._file is None:
             return torch.from_numpy(np.concatenate([np.empty(0, np.int32), *self._parts]))
-        if self._size == 0:
-            return torch.empty(0, dtype=torch.int32)
-        with storage_errors(tempfile.gettempdir()):
+        with self._file, storage_errors(tempfile.gettempdir()):
+            if self._size == 0:
+                return torch.empty(0, dtype=torch.int32)
             self._file.flush()
-        # A private mapping: writing to it would change memory, never the file.
-        mapped = np.memmap(self._file, dtype=np.int32, mode="c", shape=(self._size,))
+            # A private mapping, which outlives the closed file: writing to it would change memory only.
+            mapped = np.memmap(self._file, dtype=np.int32, mode="c", shape=(self._size,))
         return torch.from_numpy(cast("NDArray[np.int32]", mapped))
 
 
