@@ -220,7 +220,7 @@ def measure(work: dict[str, Any], entries: list[Entry], *, rounds: int, peaks: d
 def peak_for(work: dict[str, Any], notes: str, name: str, peaks: dict[str, float]) -> str:
     """The peak that a contender's arithmetic is measured against."""
     dtype = "bfloat16" if "bf16" in f"{notes} {name}" else "float32"
-    if work["kind"] == "mlp":
+    if work["kind"] in ("mlp", "lstm-lm"):
         return f"product_{dtype}"
     first, last = (f"convolution_{dtype}_{layout}" for layout in ("channels_first", "channels_last"))
     return max((first, last), key=peaks.__getitem__)

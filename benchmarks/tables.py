@@ -18,7 +18,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PAGES = HERE.parent / "docs"
-_TABLE = re.compile(r"(<!-- table: ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- table: ([a-z0-9_-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def quality(document: Mapping[str, Any]) -> str:
@@ -110,6 +110,41 @@ def decoding(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def texts(document: Mapping[str, Any]) -> str:
+    """Recipes for texts over seeds, beside TF-IDF."""
+    lines = [
+        "| recipe | trained on | judged on | accuracy | TF-IDF | seeds | training |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in document["rows"]:
+        spread = f" ± {row['spread']:.2%}".replace("%", "") if row["spread"] is not None else ""
+        lines.append(
+            f"| `{row['name']}` | {row['rows']['train']:,} | {row['rows']['valid']:,} | {100 * row['mean']:.2f}{spread} % "
+            f"| {100 * row['tf_idf']:.2f} % | {len(row['values'])} | {row['seconds']:.0f} s |"
+        )
+    return "\n".join(lines)
+
+
+def text_speed(document: Mapping[str, Any]) -> str:
+    """Contenders of benchmarks/text_classification.py: training, then tokenising."""
+    lines = [
+        "| texts | tool | texts/s | ratio to the plain loop | lowest and highest round |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for result in document["works"]:
+        what = f"{result['work']['rows']:,} {result['work']['name']}"
+        for row in result["rows"]:
+            low, high = row["ratio_min_max"]
+            lines.append(
+                f"| {what} | {row['tool']} | {row['samples_per_s']:,} | {row['ratio']:.2f} | {low:.2f}–{high:.2f} |"
+            )
+    lines += ["", "| texts | words found and numbered by | tokens/s | ratio |", "| --- | --- | ---: | ---: |"]
+    for result in document["works"]:
+        for row in result["tokenising"]:
+            lines.append(f"| {result['work']['name']} | {row['tool']} | {row['tokens_per_s']:,} | {row['ratio']:.2f} |")
+    return "\n".join(lines)
+
+
 RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "quality": quality,
     "mnist-mlp": speed,
@@ -119,6 +154,9 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "knn": neighbours,
     "augmentation": augmentation,
     "decoding": decoding,
+    "text_classification": texts,
+    "textcnn": text_speed,
+    "language": speed,
 }
 
 

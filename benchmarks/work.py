@@ -70,8 +70,39 @@ def resnet(*, layers: int, size: int, batch_size: int, rows: int) -> dict[str, A
     }
 
 
+def lstm_lm(*, steps: int = 35, batches: int = 40) -> dict[str, Any]:
+    """A language model: two LSTM layers of 200 units over 10,000 words, 20 streams, the state carried on; a sample is a token."""
+    return {
+        "kind": "lstm-lm",
+        "vocabulary": 10_000,
+        "hidden_size": 200,
+        "layers": 2,
+        "batch_size": 20,
+        "steps": steps,
+        "optimizer": "sgd",
+        "lr": 1.0,
+        "clip_norm": 5.0,
+        "rows": 20 * steps * batches,
+        "seed": 0,
+    }
+
+
+def make_tokens(work: dict[str, Any]) -> np.ndarray:
+    """int64 (rows + 1,): every word but the first three (which tokenizers keep for themselves) once, then words as rare as in texts."""
+    rng = np.random.default_rng(work["seed"])
+    words = rng.permutation(np.arange(3, work["vocabulary"]))
+    chances = 1.0 / np.arange(10, 10 + len(words))
+    drawn = rng.choice(words, work["rows"] + 1 - len(words), p=chances / chances.sum())
+    return np.concatenate([words, drawn])
+
+
 def describe(work: dict[str, Any]) -> str:
     """A line for tables."""
+    if work["kind"] == "lstm-lm":
+        return (
+            f"LSTM language model, {work['layers']} x {work['hidden_size']} units, {work['vocabulary']:,} words, "
+            f"{work['batch_size']} streams of {work['steps']} tokens"
+        )
     if work["kind"] == "resnet":
         shape = f"ResNet-{work['layers']} at {work['size']}x{work['size']}"
         return f"{shape}, {work['optimizer']}, batch {work['batch_size']}"
@@ -95,6 +126,9 @@ def make_data(work: dict[str, Any], *, rows: int | None = None) -> tuple[np.ndar
 
 def multiply_adds(work: dict[str, Any]) -> int:
     """Of one sample's forward and backward pass: three times the forward pass, less the first layer's input gradient."""
+    if work["kind"] == "lstm-lm":
+        units = work["hidden_size"]
+        return 3 * (work["layers"] * 8 * units * units + units * work["vocabulary"])
     if work["kind"] == "mlp":
         layers = [a * b for a, b in pairwise(work["widths"])]
     elif work["kind"] == "resnet":

@@ -20,6 +20,8 @@ from lamina.models.factory import create_model
 from lamina.recipes.recipe import known_values
 
 TAGGERS = ("conll2000-bilstm-crf", "ud-pos-bilstm", "wnut17-bilstm-crf")
+LANGUAGE = ("shakespeare-lstm", "ptb-lstm-small", "ptb-lstm-medium")
+_SMALL_TEXT = ["training.epochs=3", "training.batch_size=4", "model.embedding_size=8", "model.hidden_size=16"]
 _SMALL_PHOTOS = ["data.shape=[32,32]", "model.width_multiplier=0.25"]
 # What makes a recipe small enough for seconds; data that it needs is made by `make_data`.
 SMALL: dict[str, list[str]] = {
@@ -60,6 +62,9 @@ SMALL: dict[str, list[str]] = {
     "photos-finetune": [*_SMALL_PHOTOS, "stages.head.epochs=4", "training.epochs=2"],
     "sports-cnn": ["training.epochs=4", "data.shape=[32,32]"],
     **{name: ["training.epochs=3", "model.hidden_size=8"] for name in TAGGERS},
+    **dict.fromkeys(LANGUAGE, _SMALL_TEXT),
+    "ptb-lstm-medium": [*_SMALL_TEXT, "model.dropout=0.1", "optimizer.lr=0.2"],
+    "stdlib-lstm": [*_SMALL_TEXT, "data.options.max_bytes=20000"],
 }
 
 
@@ -131,6 +136,16 @@ def write_tagged(path: Path, *, entities: bool) -> Path:
     return path
 
 
+def write_corpus(folder: Path) -> Path:
+    """Lines of few words, in which a word says much of the next."""
+    folder.mkdir()
+    animals, verbs = ("cat", "dog", "cow"), ("sees", "hears")
+    lines = [f" the {animals[row % 3]} {verbs[row % 2]} the <unk> " for row in range(90)]
+    (folder / "ptb.train.txt").write_text("\n".join(lines[:72]) + "\n")
+    (folder / "ptb.valid.txt").write_text("\n".join(lines[72:]) + "\n")
+    return folder
+
+
 def make_data(recipe: str, folder: Path) -> str:
     """Data of the kind that the recipe needs, or its own."""
     own = known_values(recipe).get("data", {}).get("path")
@@ -144,6 +159,9 @@ def make_data(recipe: str, folder: Path) -> str:
         return str(write_photos(folder / "photos"))
     if recipe == "sign-cnn":
         return str(write_pixels(folder / "signs.csv"))
+    if recipe in LANGUAGE:
+        corpus = write_corpus(folder / "ptb")
+        return str(corpus / "ptb.train.txt" if recipe == "shakespeare-lstm" else corpus)
     if recipe in TAGGERS:
         return str(write_tagged(folder / "words.conll", entities=recipe != "ud-pos-bilstm"))
     regression = recipe in ("housing-mlp", "tabular-regression-mlp")

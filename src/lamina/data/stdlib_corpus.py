@@ -21,6 +21,7 @@ from lamina.data.ragged import Ragged, RaggedColumns
 
 __all__ = ["StdlibConfig", "stdlib"]
 
+_SPLITS: Final = 3  # train, valid, test; a file at least for each
 _LEFT_OUT: Final = frozenset(
     (
         *("test", "tests", "idlelib", "site-packages", "dist-packages", "__pycache__", "lib2to3", "turtledemo"),
@@ -72,9 +73,9 @@ def stdlib(config: DataConfig, options: StdlibConfig | None = None) -> Data:
             texts[name] = lines
             sizes[name] = sum(len(line.encode()) + 1 for line in lines)
             total += sizes[name]
-        if options.max_bytes is not None and total >= options.max_bytes:
+        if options.max_bytes is not None and total >= options.max_bytes and len(texts) >= _SPLITS:
             break
-    if len(texts) < 3:
+    if len(texts) < _SPLITS:
         raise DataError(
             "This Python comes without the source files of its standard library.",
             where=str(root),
