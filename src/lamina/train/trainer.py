@@ -25,12 +25,11 @@ from lamina.data.augmentation import Augmentation
 from lamina.data.columns import Data
 from lamina.data.preprocessing import Preprocessing
 from lamina.nn.dropout import DropoutKeys
-from lamina.optim.create import create_optimizer, parse_optimizer
-from lamina.optim.schedules import Schedule, create_schedule
-from lamina.tasks.base import DirectUpdate, GradientUpdate, Stage, Task
+from lamina.optim.create import parse_optimizer
+from lamina.tasks.base import DirectUpdate, Stage, Task
 from lamina.tasks.derived import FeatureStore, View, choose_features, view_on_features
 from lamina.tasks.pipeline import Pipeline
-from lamina.tasks.transfer import freeze, layer_rates, set_modes, stage_optimizer
+from lamina.tasks.transfer import freeze, set_modes, stage_optimizer
 from lamina.train.callbacks import Callback, Callbacks
 from lamina.train.checkpoints import Snapshot, give_weights
 from lamina.train.compiled import CompiledExecutor
@@ -47,6 +46,7 @@ from lamina.train.outcome import TrainResult, judge_finally, make_bundle, write_
 from lamina.train.prepare import Prepare
 from lamina.train.randomness import seed_generators
 from lamina.train.resumable import Checkpointer, Resumable
+from lamina.train.stage_setup import num_steps, stage_optimizers, stage_schedule
 from lamina.train.state import Best, Cursor
 
 __all__ = ["Best", "Cursor", "TrainResult", "Trainer"]
@@ -330,29 +330,11 @@ class Trainer:
                 accepts=f"batches of at most {max(train.num_rows // batches_per_step, 1)} rows",
                 mend="use a smaller training.batch_size",
             )
-        epochs = stage.epochs or self.config.epochs
-        self._stage_steps = stage.steps or self.config.steps or epochs * self._steps_per_epoch
-        if stage.epochs is not None:  # a stage that passes over the data once (kNN) must not be drawn out by more steps
-            self._stage_steps = min(self._stage_steps, stage.epochs * self._steps_per_epoch)
-        optimizers: dict[str, torch.optim.Optimizer] = {}
-        self._optimizer_values: dict[str, dict[str, Any]] = {}
-        for update in self._updates:
-            if isinstance(update, GradientUpdate):
-                values = {**stage_optimizer(self.optimizer_values, stage), **(update.optimizer or {})}
-                named = update.named_parameters()
-                if stage.layer_decay < 1.0:
-                    lr = parse_optimizer(values)[1].lr
-                    rates = layer_rates(update.module, [name for name, _ in named], lr=lr, decay=stage.layer_decay)
-                    values["lr_by_name"] = {**values.get("lr_by_name", {}), **rates}
-                self._optimizer_values[update.name] = values
-                optimizers[update.name] = create_optimizer(values, named)
-                for group in optimizers[update.name].param_groups:
-                    group.setdefault("initial_lr", group["lr"])
-        schedule = dict(stage.schedule or self.schedule_values)
-        if stage.warmup is not None:
-            schedule["warmup_fraction"] = stage.warmup
-        self._schedule: Schedule = create_schedule(
-            schedule,
+        self._stage_steps = num_steps(stage, self.config, steps_per_epoch=self._steps_per_epoch)
+        optimizers, self._optimizer_values = stage_optimizers(stage, self._updates, self.optimizer_values)
+        self._schedule = stage_schedule(
+            stage,
+            self.schedule_values,
             total_steps=self._stage_steps,
             steps_per_epoch=self._steps_per_epoch,
             mode="max" if self._judge.mode == "max" else "min",
