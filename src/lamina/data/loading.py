@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lamina.core import registry
-from lamina.core.errors import ConfigError, DataError, DtypeError
+from lamina.core.errors import ConfigError, DataError, DtypeError, UnknownNameError
 from lamina.data import readers
 from lamina.data.columns import Columns, Data, DataSpec
 from lamina.data.config import DataConfig
@@ -36,6 +36,7 @@ from lamina.data.readers.base import Guess, Reader
 from lamina.data.readers.positions import Kind, positions_from_arrays
 from lamina.data.readers.sources import Source, missing_path
 from lamina.data.readers.table_csv import TableReader
+from lamina.data.readers.text_like import config_like, reader_like, words_like
 from lamina.data.readers.volumes import read_positions
 from lamina.data.series import as_windows
 from lamina.data.series_inputs import series_like
@@ -129,6 +130,8 @@ def load_like(source: Any, *, spec: DataSpec, config: DataConfig | None = None) 
         stop_at_faults(data, config)
         data.fingerprint = fingerprint(data.splits)
         return as_windows(data)
+    if "text" in spec.columns and isinstance(source, str | Path) and source not in _embedded_names():
+        return _texts_like(Path(source).expanduser(), config, spec)
     is_table = "number" in spec.columns or "category" in spec.columns
     if isinstance(source, str | Path) and is_table and source not in _embedded_names() and Path(source).exists():
         opened = Source(Path(source).expanduser(), max_bytes=config.max_memory_mb << 20)
@@ -138,6 +141,22 @@ def load_like(source: Any, *, spec: DataSpec, config: DataConfig | None = None) 
             data.fingerprint = fingerprint(data.splits)
             return data
     return load_data(source, config=config)
+
+
+def _texts_like(path: Path, config: DataConfig, spec: DataSpec) -> Data:
+    """Texts as those of a model: read by its reader where that understands them, with its kind of answer."""
+    if not path.exists():
+        raise missing_path(path, also=_embedded_names())
+    if config.reader in (None, spec.reader):
+        opened = Source(path, max_bytes=config.max_memory_mb << 20)
+        config = config.model_copy(update={"reader": reader_like(opened, spec, sniff_all(opened))})
+    try:
+        data = load_data(path, config=config, **config_like(config, spec))
+    except UnknownNameError:
+        if config.label is not None:
+            raise
+        data = load_data(path, config=config)  # other columns than in training; the last holds the tags, as ever
+    return words_like(data, spec)
 
 
 def _from_name_or_path(source: str | Path, config: DataConfig) -> Data:

@@ -120,7 +120,7 @@ class ConllReader(Reader):
             marks = f", {num_documents} lines -DOCSTART- passed over" if num_documents else ""
             notes.append(f"{file.name}: {len(split) - before} sentences of {layout.width} columns{marks}.")
         notes += tagging.notes()
-        return collector.finish(faults=faults, notes=notes, words=True)
+        return collector.finish(faults=faults, notes=notes, words=True, tags_name=first.names[column])
 
 
 # --- understanding -----------------------------------------------------------------------------------------------------

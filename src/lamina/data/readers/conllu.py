@@ -78,7 +78,7 @@ class ConlluReader(Reader):
             skipped = f"{sentences.num_multiword} multiword tokens and {sentences.num_empty} empty nodes are skipped"
             notes.append(f"{file.name}: {len(split) - before} sentences; {skipped}.")
         notes.append(f"The tags are those of the column {NAMES[column]!r} (data.label=… names another).")
-        return collector.finish(faults=faults, notes=notes, words=True)
+        return collector.finish(faults=faults, notes=notes, words=True, tags_name=NAMES[column])
 
 
 def _column(wanted: str, option: str) -> int:

@@ -83,6 +83,7 @@ class TextCollector:
         faults: FaultList,
         notes: Sequence[str],
         target_name: str = "target",
+        tags_name: str = "tag",
         ordered: bool = False,
         words: bool = False,
     ) -> Data:
@@ -90,6 +91,7 @@ class TextCollector:
 
         Args:
             target_name: What the files call the score.
+            tags_name: What the files call the column of tags.
             ordered: Rows follow each other, so that splits are stretches.
             words: Texts are lists of words, divided by line ends.
 
@@ -122,7 +124,9 @@ class TextCollector:
             if self._complete(name, split, len(split.num_tags)):
                 lengths = torch.tensor(split.num_tags, dtype=torch.int64)
                 ragged["tags"] = Ragged.of_lengths(split.tags.codes(tags), lengths)
-                specs["tags"] = ColumnSpec(role="tags", dtype="int64", shape=(-1,), classes=tags)
+                specs["tags"] = ColumnSpec(
+                    role="tags", dtype="int64", shape=(-1,), classes=tags, fields=(FieldSpec(name=tags_name),)
+                )
             for key, group in split.groups.items():
                 values = order_classes(self.group_index[key])
                 fixed[key] = group.codes(values)
