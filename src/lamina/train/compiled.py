@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lamina.data.batching import Feed
 from lamina.data.columns import Columns
+from lamina.nn.recurrent_cells import Cell
 from lamina.optim.clipping import clipped_by_norm, clipped_by_value
 from lamina.optim.rules import Rule, create_rules
 from lamina.tasks.base import Context, GradientUpdate, Losses, State
@@ -78,6 +79,8 @@ def refuse(tools: StepTools) -> str | None:
     if tools.accumulation != 1:
         return "gradients are accumulated"
     norms = [module for module in tools.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if any(isinstance(module, Cell) for module in tools.model.modules()):
+        return "recurrent layers run one step after the other"  # found out otherwise after tracing them, which takes long
     if any(p is not None and not p.requires_grad for norm in norms for p in (norm.weight, norm.bias)):
         return "a batch norm is frozen"  # its statistics stand still, which the step is not traced with
     if type(tools.feed).batch is not Feed.batch or type(tools.feed.columns).batch is not Columns.batch:
