@@ -1,4 +1,4 @@
-"""`lamina predict`: what a bundle says about files, folders, tables and arrays."""
+"""`lamina predict`: what a bundle says about files, folders, tables, arrays and texts."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lamina.cli.forecast_rows import forecast_rows, is_forecast
 from lamina.cli.output import SCHEMA, Output, render_json
 from lamina.cli.parser import Parser
 from lamina.cli.subjects import open_bundle, use_threads
 from lamina.core.errors import UsageError
 
-SUMMARY = "predict for files, folders, tables or arrays"
+SUMMARY = "predict for files, folders, tables, arrays or texts"
 EXAMPLES = (
     "lamina predict runs/digits-1 photo.png",
     "lamina predict digits.zip new.csv --output predictions.csv",
     "lamina predict runs/iris-mlp-1 flowers.csv --json",
     "lamina predict runs/pets-1 garden/ --reject",
+    "lamina predict runs/sst2-cnn-1 'A film to remember.'",
     "lamina predict resnet20 photo.png --weights resnet20-12fca82f.th",
 )
 _SHOWN = 40
@@ -34,7 +36,10 @@ def add_arguments(parser: Parser) -> None:
         help="a bundle (folder or .zip), a run folder, or the name of a model with --weights",
     )
     parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="pictures, folders, archives, CSV, NPY, NPZ, IDX files"
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="pictures, folders, archives, CSV, NPY, NPZ, IDX files; for a model of texts also texts",
     )
     parser.add_argument(
         "--reject", action="store_true", help="give no label to what looks like none of the known classes"
@@ -54,8 +59,10 @@ def run(options: argparse.Namespace, output: Output) -> int:
     bundle = open_bundle(
         options.bundle, command="predict", device=options.device, weights=options.weights, output=output
     )
-    paths = [Path(word) for word in options.inputs]
-    predictions = bundle.predict(paths[0] if len(paths) == 1 else paths, reject=options.reject)
+    # A model of texts is given texts as they stand; which of them are files is seen where they are read.
+    is_text = "text" in bundle.spec.columns
+    inputs: list[str] | list[Path] = options.inputs if is_text else [Path(word) for word in options.inputs]
+    predictions = bundle.predict(inputs[0] if len(inputs) == 1 else inputs, reject=options.reject)
     document: dict[str, Any] = {"task": bundle.task.name, "predictions": predictions}
     if options.reject:
         document["num_rejected"] = sum(prediction["rejected"] for prediction in predictions)
@@ -69,7 +76,12 @@ def run(options: argparse.Namespace, output: Output) -> int:
         write_atomic(target, text.encode("utf-8"))
         output.note(f"{len(predictions):,} predictions: {target}")
     output.document(document)
-    if target is None:
+    if target is None and is_forecast(predictions):
+        steps = forecast_rows(predictions)
+        output.table([list(row.values()) for row in steps[:_SHOWN]], header=list(steps[0]))
+        if len(steps) > _SHOWN:
+            output.note(f"… and {len(steps) - _SHOWN:,} more steps; --output FILE or --json gives all.")
+    elif target is None:
         rows = [[p["input"], *_short(p)] for p in predictions[:_SHOWN]]
         first = predictions[0] if predictions else {}
         output.table(rows, header=["input", "label", "probability"] if "label" in first else ["input", "value"])
@@ -100,7 +112,9 @@ def _short(prediction: Mapping[str, Any]) -> list[Any]:
 
 
 def to_csv(predictions: Sequence[Mapping[str, Any]]) -> str:
-    """A table with a row per prediction; nested values get a column each, such as `probabilities.cat`."""
+    """A table with a row per prediction; nested values get a column each, such as `probabilities.cat`. Of forecasts a row per step."""
+    if is_forecast(predictions):
+        predictions = forecast_rows(predictions)
     flat = [
         {
             name: inner

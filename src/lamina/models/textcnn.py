@@ -3,7 +3,7 @@
 Paper: Kim (2014), "Convolutional Neural Networks for Sentence Classification", arXiv:1408.5882.
 Reported: 82.7 % on SST-2 (phrases in training, test sentences) with vectors that begin at random (CNN-rand), 87.2 % with word2vec's. Ours: docs/text-classification.md.
 Differs from the paper: vectors begin at random; no bound on the norm of the head's weights; a window is centred on a word of the text, so that
-padding belongs to no window and a text of a single word has one; dropout of whole words beside that of the pooled maps.
+padding belongs to no window and a text of a single word has one; dropout of words and of their vectors beside that of the pooled maps.
 """
 
 from __future__ import annotations
@@ -33,9 +33,26 @@ class TextCNNConfig(Config):
     num_maps: int = Field(100, description="Maps of each convolution.", ge=1)
     dropout: float = Field(0.5, description="Probability of dropping a pooled map.", ge=0, lt=1)
     word_dropout: float = Field(0.0, description="Probability of dropping a whole word.", ge=0, lt=1)
+    embedding_dropout: float = Field(
+        0.0, description="Probability of dropping a number of a word's vector.", ge=0, lt=1
+    )
+    embedding_std: float = Field(0.1, description="Standard deviation of the vectors that words begin with.", gt=0)
     initialiser: str = Field(
         "kaiming-uniform", description="Name of the initialiser of convolutions and head; biases are zero."
     )
+
+
+class WordConvolution(nn.Conv1d):
+    """A 1-d convolution for signals whose channels lie side by side, as word vectors do.
+
+    Faster on a CPU than torch's, which first brings the words of a channel together.
+
+    Shapes: (B, in_channels, T) -> (B, out_channels, T - kernel_size + 1), in the same order of memory.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As of `torch.nn.Conv1d` without stride, padding, dilation and groups."""
+        return functional.conv2d(input.unsqueeze(2), self.weight.unsqueeze(2), self.bias).squeeze(2)
 
 
 @register(
@@ -51,7 +68,7 @@ class TextCNN(nn.Module):
     """Word vectors, convolutions of several widths side by side, the largest value of each map, the head.
 
     `forward` is `head(pool(features(…)))` with dropout before the head: `features` gives a hidden state per word, as every
-    encoder does, `pool` the vector of a text. A word that `attention_mask` leaves out changes nothing.
+    encoder does, `pool` the vector of a text. A position that `attention_mask` leaves out changes nothing.
 
     Source: Kim (2014), arXiv:1408.5882.
     """
@@ -66,6 +83,8 @@ class TextCNN(nn.Module):
         num_maps: int = 100,
         dropout: float = 0.5,
         word_dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
+        embedding_std: float = 0.1,
         initialiser: str = "kaiming-uniform",
     ) -> None:
         super().__init__()
@@ -73,9 +92,10 @@ class TextCNN(nn.Module):
         self.vocab_size = vocab_size
         self.hidden_size = len(widths) * num_maps
         self.widths = tuple(widths)
-        self.embedding = Embedding(vocab_size, embedding_size)
+        self.embedding = Embedding(vocab_size, embedding_size, std=embedding_std)
         self.word_dropout = SpatialDropout(word_dropout)
-        self.convolutions = nn.ModuleList(nn.Conv1d(embedding_size, num_maps, width) for width in widths)
+        self.embedding_dropout = Dropout(embedding_dropout)
+        self.convolutions = nn.ModuleList(WordConvolution(embedding_size, num_maps, width) for width in widths)
         self.dropout = Dropout(dropout)
         self.head = nn.Linear(self.hidden_size, num_classes)
         initialise(self, initialiser, generator=torch.default_generator)
@@ -91,8 +111,14 @@ class TextCNN(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """int64 (B, T), bool (B, T) -> (B, num_classes), logits."""
-        states = self.features(input_ids, attention_mask)  # (B, T, hidden_size)
-        return self.head(self.dropout(self.pool(states, attention_mask)))  # type: ignore[no-any-return]
+        if input_ids.ndim == 2 and input_ids.shape[1] == 0:
+            return self.head(self.pool(self.features(input_ids, attention_mask)))  # type: ignore[no-any-return]
+        maps = self._maps(input_ids, attention_mask)
+        if attention_mask is not None:
+            maps = [part.masked_fill(~attention_mask.unsqueeze(1), float("-inf")) for part in maps]
+        # The same numbers as head(pool(features)): the largest of what is cut off at 0 is the largest, cut off at 0.
+        pooled = torch.cat([part.max(dim=2).values for part in maps], dim=1).relu()  # (B, hidden_size)
+        return self.head(self.dropout(pooled))  # type: ignore[no-any-return]
 
     def features(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
@@ -107,19 +133,23 @@ class TextCNN(nn.Module):
         Raises:
             ShapeError, DtypeError: As of `lamina.nn.inputs.check_tokens`.
         """
+        if input_ids.ndim == 2 and input_ids.shape[1] == 0:  # a batch of empty texts, which no convolution takes
+            return self.head.weight.new_zeros(len(input_ids), 0, self.hidden_size)
+        return torch.cat(self._maps(input_ids, attention_mask), dim=1).relu().transpose(1, 2)
+
+    def _maps(self, input_ids: Tensor, attention_mask: Tensor | None) -> list[Tensor]:
+        """Of each width (B, maps, T)."""
         check_tokens(self, input_ids, attention_mask)
-        vectors: Tensor = self.word_dropout(self.embedding(input_ids))  # (B, T, E)
-        if input_ids.shape[1] == 0:  # a batch of empty texts, which no convolution takes
-            return vectors.new_zeros(len(input_ids), 0, self.hidden_size)
+        vectors: Tensor = self.embedding_dropout(self.word_dropout(self.embedding(input_ids)))  # (B, T, E)
         if attention_mask is not None:
             vectors = vectors * attention_mask.unsqueeze(-1)
         before, after = (max(self.widths) - 1) // 2, max(self.widths) // 2
-        signal = functional.pad(vectors.transpose(1, 2), (before, after))  # (B, E, before + T + after)
+        signal = functional.pad(vectors, (0, 0, before, after)).transpose(1, 2)  # (B, E, before + T + after)
         maps = []
         for width, convolution in zip(self.widths, self.convolutions, strict=True):
             first = before - (width - 1) // 2
-            maps.append(convolution(signal[:, :, first : first + input_ids.shape[1] + width - 1]))  # (B, maps, T)
-        return torch.cat(maps, dim=1).relu().transpose(1, 2)
+            maps.append(convolution(signal[:, :, first : first + input_ids.shape[1] + width - 1]))
+        return maps
 
     def pool(self, states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """The largest value over the words: (B, T, hidden_size) -> (B, hidden_size); zeros for a text without words."""

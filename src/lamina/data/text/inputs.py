@@ -80,7 +80,7 @@ class TextInputs:
         return "\n".join(text.split()) if self.words else text
 
     def _is_file(self, text: str) -> bool:
-        if len(text) > _LONGEST_PATH or "\n" in text or "\0" in text:
+        if not text.strip() or len(text) > _LONGEST_PATH or "\n" in text or "\0" in text:
             return False
         path = Path(text).expanduser()
         try:
