@@ -33,6 +33,9 @@ __all__ = [
 # do not help; benchmarks/ measures the neighbourhood of both numbers.
 BIG_CONVOLUTION: Final = 8_192  # weights of one kernel: 32 -> 32 channels of 3x3 is 9,216
 BIG_PRODUCT: Final = 262_144  # weights of one dense layer: 512 x 512
+BIG_RECURRENT: Final = (
+    131_072  # recurrent weights of one layer: an LSTM of 192 units has 147,456 (benchmarks/language.py)
+)
 SMALL_STEP: Final = 32_000_000  # multiply-adds of a step, forward: one thread below
 
 _CONVOLUTIONS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -158,7 +161,7 @@ def choose_precision(wanted: Literal["auto", "fp32", "bf16"], *, model: nn.Modul
     if big is None:
         reason = (
             f"no layer is large enough for bf16 to pay: no convolution of {BIG_CONVOLUTION:,} weights, "
-            f"no dense layer of {BIG_PRODUCT:,}"
+            f"no dense layer of {BIG_PRODUCT:,}, no recurrent one of {BIG_RECURRENT:,}"
         )
         return Choice("fp32", reason)
     return Choice("bf16", f"{hardware}, and {big} is large enough to gain")
@@ -232,4 +235,7 @@ def _biggest_layer(model: nn.Module) -> str | None:
             return f"the convolution {name or type(module).__name__} of {size:,} weights"
         if isinstance(module, nn.Linear) and size >= BIG_PRODUCT:
             return f"the dense layer {name or type(module).__name__} of {size:,} weights"
+        recurrent = getattr(module, "weight_recurrent", None)
+        if isinstance(recurrent, Tensor) and recurrent.numel() >= BIG_RECURRENT:
+            return f"the recurrent layer {name or type(module).__name__} of {recurrent.numel():,} weights"
     return None

@@ -17,6 +17,7 @@ from lamina.core.devices import (
     use_threads,
 )
 from lamina.core.errors import DeviceError
+from lamina.nn.recurrent import Recurrent
 
 CPU = torch.device("cpu")
 
@@ -84,6 +85,9 @@ def test_precision_follows_hardware_and_the_largest_layer(monkeypatch: pytest.Mo
     assert choose_precision("bf16", model=nn.Conv3d(64, 64, 3), device=CPU).value == "bf16"
     assert choose_precision("auto", model=nn.Linear(784, 16), device=CPU).value == "fp32"
     assert choose_precision("auto", model=nn.Linear(1024, 512), device=CPU).value == "bf16"
+    assert choose_precision("auto", model=Recurrent("lstm", input_size=8, hidden_size=128), device=CPU).value == "fp32"
+    recurrent = choose_precision("auto", model=Recurrent("lstm", input_size=8, hidden_size=192), device=CPU)
+    assert (recurrent.value, "the recurrent layer layers.0 of 147,456" in recurrent.reason) == ("bf16", True)
     assert choose_precision("fp32", model=conv(64), device=CPU).value == "fp32"
     monkeypatch.setattr(devices, "_bf16_hardware", lambda device: (False, "the processor has no bf16 instructions"))
     assert choose_precision("auto", model=conv(64), device=CPU) == Choice(
