@@ -172,6 +172,14 @@ def test_words_behind_the_cut_of_a_row_count_as_missed() -> None:
     assert [entity["text"] for entity in one["entities"]] == ["Ann"]
 
 
+def test_words_that_the_mask_leaves_out_have_no_decision() -> None:
+    metrics = TaggingMetrics(("a", "b"))
+    ones = torch.ones(1, 3, dtype=torch.int64)
+    metrics.update(ones, ones, mask=torch.tensor([[True, True, False]]), lengths=torch.tensor([3]))
+    assert metrics.finish()["accuracy"] == pytest.approx(2 / 3)
+    assert metrics.details()["per_class"][1]["recall"] == pytest.approx(2 / 3)
+
+
 def test_rows_without_words_change_nothing() -> None:
     data = tagged(*SENTENCES, "", tags=("O", "B-LOC", "I-LOC", "B-PER", "I-PER"))
     pipeline = pipeline_of(data)
