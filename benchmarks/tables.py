@@ -110,6 +110,26 @@ def decoding(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def forecasting(document: Mapping[str, Any]) -> str:
+    """Errors of forecasts over seeds, and those of some steps ahead."""
+    steps = list(document["rows"][0]["mse_by_step"])
+    ahead = " | ".join(f"mse at step {step}" for step in steps)
+    lines = [
+        f"| model | mse | mae | mase | coverage | {ahead} | published mse, mae | seeds |",
+        f"| --- | ---: | ---: | ---: | ---: | {'---: | ' * len(steps)}---: | ---: |",
+    ]
+    for row in document["rows"]:
+        cells = []
+        for name in ("mse", "mae", "mase", "coverage"):
+            found = row["test"][name]
+            cells.append(f"{found['mean']:.3f}" + (f" ± {found['spread']:.3f}" if found["spread"] is not None else ""))
+        cells += [f"{row['mse_by_step'][step]:.3f}" for step in steps]
+        known = row["published"]
+        cells.append(f"{known['mse']:.3f}, {known['mae']:.3f}" if known else "")
+        lines.append(f"| {row['name']} | {' | '.join(cells)} | {row['seeds']} |")
+    return "\n".join(lines)
+
+
 def texts(document: Mapping[str, Any]) -> str:
     """Recipes for texts over seeds, beside TF-IDF."""
     lines = [
@@ -145,8 +165,36 @@ def text_speed(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def language_run(document: Mapping[str, Any]) -> str:
+    """A recorded training of benchmarks/ptb.py, epoch by epoch, and what the model wrote."""
+    tokens, seconds = document["tokens"], document["wall_seconds"]
+    lines = [
+        f"`{document['recipe']}`: {document['num_parameters']:,} parameters, {tokens['train']:,} training and {tokens['valid']:,} "
+        f"validation tokens, {document['vocabulary']:,} different ones, {document['choices']['precision']}, "
+        f"{document['threads']} threads, {max(seconds.values()) / 60:.0f} minutes:",
+        "",
+        "| epoch | cross-entropy, training | validation | perplexity | bits per character |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {row['epoch']} | {row['train_cross_entropy']:.3f} | {row['cross_entropy']:.3f} | {row['perplexity']:.2f} "
+        f"| {row['bits_per_character']:.3f} |"
+        for row in document["epochs"]
+    ]
+    best = document.get("best", {})
+    if best:
+        shown = f"perplexity {best['valid/perplexity']:.2f}, {best['valid/bits_per_character']:.3f} bits per character"
+        lines += [
+            "",
+            f"The best epoch, judged in fp32: {shown}. Samples at temperature {document['sampling']['temperature']}:",
+        ]
+        lines += [line for text in document["samples"] for line in ("", "```text", text.strip(), "```")]
+    return "\n".join(lines)
+
+
 RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "quality": quality,
+    "forecasting": forecasting,
     "mnist-mlp": speed,
     "sign-cnn": speed,
     "resnet18": speed,
@@ -157,6 +205,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "text_classification": texts,
     "textcnn": text_speed,
     "language": speed,
+    **dict.fromkeys(("ptb-lstm-small", "ptb-lstm-medium", "shakespeare-lstm", "stdlib-lstm"), language_run),
 }
 
 
