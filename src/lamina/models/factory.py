@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from lamina.core import draws
 from lamina.core.errors import ConfigError, ShapeError, WeightsError
 from lamina.core.registry import Entry, entries, lookup
 from lamina.models.weights.matching import Fit, Origin, fit_weights, listed, refuse_not_finite, weights_origin
@@ -99,6 +100,10 @@ def create_model(
         after_initialise = getattr(model, "after_initialise", None)
         if after_initialise is not None:  # of models whose paper begins with other values somewhere (AlexNet's biases)
             after_initialise()
+    elif seed is not None:  # of models without a choice of initialisers (word2vec)
+        for path, layer in model.named_modules():
+            if hasattr(layer, "draw_own"):
+                layer.draw_own(draws.generator(seed, "init", path))
     model.lamina_config = (name, values.values())  # type: ignore[assignment]
     if fit is not None and given is not None:
         _load_fit(model, fit, given)

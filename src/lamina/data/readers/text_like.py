@@ -19,6 +19,7 @@ from lamina.data.text_inspection import texts_in_order
 # Below the first a reader takes what nobody else does; from the second on it knows what it sees.
 _LEAST: Final = 0.2
 _SURE: Final = 0.5
+_JUDGES: Final = ("word-similarity", "word-analogies")
 # So many of the last column's values must be tags of the model.
 _KNOWN: Final = 0.8
 
@@ -27,6 +28,12 @@ def reader_like(source: Source, spec: DataSpec, guesses: Sequence[tuple[Reader, 
     """Name of the reader: the one of the model's own data where it understands the source, else the surest of texts; what is
     nothing but lines has a text on each (`text-lines`), or is running text for a model of running text.
     """
+    if spec.ordered:  # word vectors are learned from running text and judged on lists, which are lines of text too
+        judge = next(
+            (reader.name for reader, guess in guesses if reader.name in _JUDGES and guess.confidence >= _SURE), None
+        )
+        if judge is not None:
+            return judge
     own = next((guess for reader, guess in guesses if reader.name == spec.reader), None)
     if own is not None and own.confidence >= _LEAST:
         return spec.reader
