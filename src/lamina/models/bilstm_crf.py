@@ -141,7 +141,13 @@ class BiLSTMCRF(nn.Module):
         Returns:
             Logits (B, T, num_classes), the emissions of `crf` where there is one; anything in the padding.
         """
-        return self.head(self.features(input_ids, attention_mask, char_ids=char_ids))  # type: ignore[no-any-return]
+        x = self.features(input_ids, attention_mask, char_ids=char_ids)
+        kind = x.device.type if x.device.type in ("cpu", "cuda") else "cpu"
+        if not torch.is_autocast_enabled(kind):
+            return self.head(x)  # type: ignore[no-any-return]
+        # The scores of a sequence are summed: rounded to bf16, each of them would be off by up to a two hundred and fiftieth.
+        with torch.autocast(kind, enabled=False):
+            return self.head(x.float())  # type: ignore[no-any-return]
 
     def features(
         self,

@@ -94,6 +94,15 @@ def test_words_are_taken_for_unknown_in_training_alone() -> None:
     assert torch.equal(seen[1], words)
 
 
+def test_scores_are_in_float32_under_autocast() -> None:
+    model = tagger()
+    words, chars = sentence(6, seed=2)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden, scores = model.features(words, char_ids=chars), model(words, None, chars)
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores, model.head(hidden.float()), rtol=0, atol=1e-6)
+
+
 def test_without_a_field_it_is_bilstm() -> None:
     model = create_model("bilstm", seed=0, **SIZES)
     assert isinstance(model, BiLSTMCRF)
