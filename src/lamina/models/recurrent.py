@@ -22,13 +22,13 @@ from lamina.nn.initialisers import initialise
 from lamina.nn.inputs import check_tokens
 from lamina.nn.recurrent import Kind, Recurrent
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUConfig", "LSTMConfig", "RNNConfig", "Readout", "RecurrentModel"]
+__all__ = ["GRU", "LSTM", "RNN", "GRUConfig", "LSTMConfig", "RNNConfig", "Readout", "RecurrentConfig", "RecurrentModel"]
 
 Readout = Literal["each", "last", "mean", "max"]
 _EXAMPLE_LENGTH: Final = 16
 
 
-class GRUConfig(Config):
+class RecurrentConfig(Config):
     """What a recurrent network reads, of which size it is, and what it says."""
 
     vocab_size: int | None = Field(
@@ -68,15 +68,26 @@ class GRUConfig(Config):
     initialiser: str = Field("xavier-uniform", description="Name of the initialiser of the head; biases are zero.")
 
 
+class GRUConfig(RecurrentConfig):
+    """The same, with what the gates begin with."""
+
+    memory_length: int | None = Field(
+        None,
+        description="Begin with gates that keep for up to so many steps, some units long and some short: the longest stretch to be remembered (Tallec, Ollivier 2018, arXiv:1804.11188).",
+        ge=2,
+    )
+
+
 class LSTMConfig(GRUConfig):
     """The same, with what the forget gate begins with."""
 
     forget_bias: float = Field(
-        1.0, description="What the forget gate's bias begins with: 1 begins with remembering (Jozefowicz et al. 2015)."
+        1.0,
+        description="What the forget gate's bias begins with where memory_length says nothing: 1 begins with remembering (Jozefowicz et al. 2015).",
     )
 
 
-class RNNConfig(GRUConfig):
+class RNNConfig(RecurrentConfig):
     """The same, with the activation."""
 
     activation: Literal["tanh", "relu"] = Field("tanh", description="Of the hidden state.")
@@ -118,6 +129,7 @@ class RecurrentModel(nn.Module):
         init_bound: float | None = None,
         initialiser: str = "xavier-uniform",
         forget_bias: float = 1.0,
+        memory_length: int | None = None,
         activation: Literal["tanh", "relu"] = "tanh",
     ) -> None:
         super().__init__()
@@ -138,6 +150,7 @@ class RecurrentModel(nn.Module):
             dropout=dropout,
             variational_dropout=variational_dropout,
             forget_bias=forget_bias,
+            memory_length=memory_length,
             activation=activation,
         )
         self.dropout_out = Dropout(dropout)
@@ -152,7 +165,7 @@ class RecurrentModel(nn.Module):
         initialise(self, initialiser, generator=torch.default_generator)
 
     def draw_own(self, generator: torch.Generator) -> None:
-        """With `init_bound`, draw every number anew, uniformly; the forget gate's bias is added to its draw."""
+        """With `init_bound`, draw every number anew, uniformly; what the biases begin with is added to their draws."""
         if self.init_bound is None:
             return
         for name, parameter in sorted(self.named_parameters()):
@@ -162,7 +175,7 @@ class RecurrentModel(nn.Module):
             with torch.no_grad():
                 owner = self.get_submodule(name.rpartition(".")[0])
                 begins = getattr(owner, "biases", None) if name.endswith(".bias") else None
-                parameter.copy_(drawn if begins is None else drawn + begins())
+                parameter.copy_(drawn if begins is None else drawn + begins(generator))
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,11 @@ class RecurrentLayerConfig(Config):
         lt=1,
     )
     forget_bias: float = Field(1.0, description="What the bias of an LSTM's forget gate begins with.")
+    memory_length: int | None = Field(
+        None,
+        description="Begin with an LSTM's or GRU's gates keeping for up to so many steps (Tallec, Ollivier 2018).",
+        ge=2,
+    )
     activation: Literal["tanh", "relu"] = Field("tanh", description="Of the elman cell.")
 
 
@@ -192,6 +197,7 @@ class Recurrent(nn.Module):
         dropout: float = 0.0,
         variational_dropout: float = 0.0,
         forget_bias: float = 1.0,
+        memory_length: int | None = None,
         activation: Literal["tanh", "relu"] = "tanh",
     ) -> None:
         super().__init__()
@@ -203,11 +209,15 @@ class Recurrent(nn.Module):
         self.num_layers = num_layers
         self.num_directions = 2 if bidirectional else 1
         self.output_size = hidden_size * self.num_directions
-        options = {"hidden_size": hidden_size, "forget_bias": forget_bias}
-        if kind == "elman":
-            options["activation"] = activation  # type: ignore[assignment]
+        options: dict[str, Any] = {"hidden_size": hidden_size}
+        own = (
+            {"activation": activation}
+            if kind == "elman"
+            else {"forget_bias": forget_bias, "memory_length": memory_length}
+        )
+        options |= own
         sizes = [input_size] + [self.output_size] * (num_layers - 1)
-        cells = [_LAYERS[kind](input_size=size, **options) for size in sizes for _ in range(self.num_directions)]  # type: ignore[arg-type]
+        cells = [_LAYERS[kind](input_size=size, **options) for size in sizes for _ in range(self.num_directions)]
         self.layers = nn.ModuleList(cells)
         self.state_names = cells[0].state_names
         # One module per place, because a layer that is called twice in a step gives the same mask both times.

@@ -27,6 +27,8 @@ class Cell(nn.Module):
         input_size: Numbers per step, I.
         hidden_size: Numbers remembered, H.
         forget_bias: What the bias of the forget gate begins with; only the LSTM has one.
+        memory_length: Begin with gates that keep for up to so many steps, some units long and some short, instead; of an LSTM
+            and a GRU.
 
     Attributes:
         gates_in_order: Names of the gates, as their weights lie.
@@ -36,11 +38,14 @@ class Cell(nn.Module):
     gates_in_order: ClassVar[tuple[str, ...]] = ()
     state_names: ClassVar[tuple[str, ...]] = ("hidden",)
 
-    def __init__(self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0) -> None:
+    def __init__(
+        self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0, memory_length: int | None = None
+    ) -> None:
         super().__init__()
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.forget_bias = forget_bias
+        self.memory_length = memory_length
         width = len(self.gates_in_order) * hidden_size
         self.weight_input = nn.Parameter(torch.empty(width, input_size))
         self.weight_recurrent = nn.Parameter(torch.empty(width, hidden_size))
@@ -62,7 +67,7 @@ class Cell(nn.Module):
             dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
             drawn = torch.zeros(parameter.shape, dtype=dtype)
             if name == "bias":
-                drawn = self.biases()
+                drawn = self.biases(generator)
             elif parameter.ndim == 2:
                 for gate in drawn.view(len(self.gates_in_order), self.hidden_size, -1).unbind(0):
                     if name == "weight_recurrent":
@@ -73,14 +78,25 @@ class Cell(nn.Module):
             with torch.no_grad():
                 parameter.copy_(drawn)
 
-    def biases(self) -> Tensor:
+    def biases(self, generator: torch.Generator) -> Tensor:
         """What the biases begin with (G * H,): zeros, and `forget_bias` in an LSTM's forget gate.
 
-        Source: Jozefowicz, Zaremba, Sutskever (2015), "An Empirical Exploration of Recurrent Network Architectures".
+        With `memory_length` T a unit keeps for u steps, u drawn from 1 to T - 1: the gate that keeps has the bias log(u), and
+        an LSTM's input gate -log(u), so that it is not filled with noise meanwhile.
+
+        Source: Jozefowicz, Zaremba, Sutskever (2015), "An Empirical Exploration of Recurrent Network Architectures"; Tallec,
+        Ollivier (2018), "Can recurrent neural networks warp time?", arXiv:1804.11188.
         """
         begins = torch.zeros(len(self.gates_in_order) * self.hidden_size)
         if "forget" in self.gates_in_order:
             self.gate(begins, "forget").fill_(self.forget_bias)
+        if self.memory_length is not None:
+            kept = torch.empty(self.hidden_size).uniform_(1.0, max(self.memory_length - 1.0, 1.0), generator=generator)
+            if "forget" in self.gates_in_order:
+                self.gate(begins, "forget").copy_(kept.log())
+                self.gate(begins, "input").copy_(-kept.log())
+            elif "update" in self.gates_in_order:
+                self.gate(begins, "update").copy_(kept.log())
         return begins
 
     def gate(self, parameter: Tensor, name: str) -> Tensor:
@@ -139,15 +155,8 @@ class ElmanCell(Cell):
 
     gates_in_order: ClassVar[tuple[str, ...]] = ("candidate",)
 
-    def __init__(
-        self,
-        *,
-        input_size: int,
-        hidden_size: int,
-        forget_bias: float = 1.0,
-        activation: Literal["tanh", "relu"] = "tanh",
-    ) -> None:
-        super().__init__(input_size=input_size, hidden_size=hidden_size, forget_bias=forget_bias)
+    def __init__(self, *, input_size: int, hidden_size: int, activation: Literal["tanh", "relu"] = "tanh") -> None:
+        super().__init__(input_size=input_size, hidden_size=hidden_size)
         self.activation = activation
 
     def gates(self, inputs: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -211,8 +220,12 @@ class GRUCell(Cell):
 
     gates_in_order: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")
 
-    def __init__(self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0) -> None:
-        super().__init__(input_size=input_size, hidden_size=hidden_size, forget_bias=forget_bias)
+    def __init__(
+        self, *, input_size: int, hidden_size: int, forget_bias: float = 1.0, memory_length: int | None = None
+    ) -> None:
+        super().__init__(
+            input_size=input_size, hidden_size=hidden_size, forget_bias=forget_bias, memory_length=memory_length
+        )
         self.bias_recurrent = nn.Parameter(
             torch.zeros(hidden_size)
         )  # inside the reset gate, unlike the rest of the bias

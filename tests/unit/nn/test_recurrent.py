@@ -11,7 +11,7 @@ from lamina.nn.dropout import DropoutKeys
 from lamina.nn.initialisers import initialise
 from lamina.nn.meta import without_values
 from lamina.nn.recurrent import Recurrent
-from lamina.nn.recurrent_cells import CELLS, LSTMCell
+from lamina.nn.recurrent_cells import CELLS, GRUCell, LSTMCell
 
 KINDS = sorted(CELLS)
 
@@ -64,6 +64,20 @@ def test_initial_weights() -> None:
         torch.testing.assert_close(recurrent @ recurrent.T, torch.eye(16), atol=1e-5, rtol=0)
         assert cell.gate(cell.weight_input, name).abs().max() <= (6 / 24) ** 0.5
         assert bool((cell.gate(cell.bias, name) == (3.0 if name == "forget" else 0.0)).all())
+
+
+def test_gates_that_begin_with_keeping_for_long() -> None:
+    cell = LSTMCell(input_size=2, hidden_size=2000, memory_length=100)
+    keeps = torch.sigmoid(cell.gate(cell.bias, "forget").detach())
+    steps = 1 / (1 - keeps)  # u + 1 of a gate with bias log(u)
+    assert 2 <= float(steps.min()) < 4
+    assert 95 < float(steps.max()) <= 100
+    assert float(steps.mean()) == pytest.approx(51, abs=3)
+    assert torch.equal(cell.gate(cell.bias, "input"), -cell.gate(cell.bias, "forget"))
+    assert not bool(cell.gate(cell.bias, "output").any())
+    unit = GRUCell(input_size=2, hidden_size=5, memory_length=10)
+    assert bool((unit.gate(unit.bias, "update") > 0).all())
+    assert not bool(unit.gate(unit.bias, "reset").any())
 
 
 @pytest.mark.parametrize("kind", KINDS)
