@@ -63,7 +63,7 @@ def test_an_unclosed_quote_costs_one_row(lines: list[str], junk: int) -> None:
 def test_lines_are_those_of_the_bytes(tmp_path: Path, content: bytes, ending: str, stretch: bool) -> None:
     path = tmp_path / "a.txt"
     # A file longer than a block is cut at the right places.
-    head = (b"x" * 1000 + b"\n") * (BLOCK_BYTES // 1001) if stretch else b""
+    head = (b"x" * 1000 + b"\n") * (BLOCK_BYTES // 1001 + 9) if stretch else b""
     body = b"e" + content.replace(b"\n", ending.encode()).replace(b"\xff\xfe", b"").replace(b"\xfe\xff", b"")
     path.write_bytes(head + body)
     if b"\n" not in head + body:

@@ -131,6 +131,21 @@ def test_a_lone_quote_in_tabs_is_a_character(tmp_path: Path) -> None:
     assert any("Quotes are part of the text" in note for note in data.notes)
 
 
+def test_one_lone_quote_among_many_rows(tmp_path: Path) -> None:
+    rows = "".join(f"{n % 2}\tfilm number {n}\n" for n in range(100))
+    (tmp_path / "a.tsv").write_text("label\ttext\n" + rows + '1\t"Good", he said\n0\t"Bad" she said\n')
+    data = load_data(tmp_path / "a.tsv")
+    assert data.splits["all"].ragged["text"].texts([100, 101]) == ['"Good", he said', '"Bad" she said']  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("line", [b"Caf\xe9\tO", b"Cafe\0\tO", b"Cafe", b"Cafe\tLOC"])
+def test_a_bad_word_costs_its_whole_sentence(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(BIO.encode() * 8 + b"the\tO\n" + line + b"\nis\tO\n\nso\tO\n")
+    data = load_data(tmp_path / "a.txt", on_fault="skip")
+    assert [fault.row for fault in data.faults] == [50]
+    assert data.splits["all"].ragged["text"].texts()[-2:] == ["old\ncity", "so"]  # type: ignore[attr-defined]
+
+
 def test_parallel_files_of_different_length(tmp_path: Path) -> None:
     (tmp_path / "train.de").write_text("eins\nzwei\ndrei\n")
     (tmp_path / "train.en").write_text("one\ntwo\n")
