@@ -109,10 +109,11 @@ def main() -> None:
     known: dict[str, Any] = json.loads(options.output.read_text()) if options.only and options.output.is_file() else {}
     rows = {row["name"]: row for row in known.get("rows", [])}
     for contender in CONTENDERS:
-        if not options.only or contender.name in options.only:
-            rows[contender.name] = run(contender, options.path, seeds=options.seeds)
-    document = {"horizon": 96, "threads": 1, "rows": [rows[c.name] for c in CONTENDERS if c.name in rows]}
-    write_atomic(options.output, (json.dumps(document, indent=1) + "\n").encode())
+        if options.only and contender.name not in options.only:
+            continue
+        rows[contender.name] = run(contender, options.path, seeds=options.seeds)
+        document = {"horizon": 96, "threads": 1, "rows": [rows[c.name] for c in CONTENDERS if c.name in rows]}
+        write_atomic(options.output, (json.dumps(document, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ declare(
     needs="a CSV with a column of dates or times at equal steps, and columns of numbers",
     task={"name": "time-series-forecasting"},
     data={"reader": "series", "test_fraction": 0.1, "valid_fraction": 0.2},
-    model={"kind": "dlinear", "level": "last"},
-    optimizer={"name": "adam", "lr": 2e-3},
+    model={"kind": "dlinear", "level": "window"},
+    optimizer={"name": "adam", "lr": 5e-3},
     schedule={"name": "cosine"},
-    training={"epochs": 30, "batch_size": 32, "patience": 8},
+    training={"epochs": 100, "batch_size": 32, "patience": 20},
 )
 
 
