@@ -110,10 +110,11 @@ def last_maps(activations: list[Activation]) -> Activation | None:
     return found
 
 
-def penultimate(model: nn.Module, inputs: Tensor) -> Tensor | None:
+def penultimate(model: nn.Module, inputs: Tensor, **others: Tensor) -> Tensor | None:
     """What stands before the last linear layer, (B, F): the input of `model.head`, or of the last `nn.Linear` that runs.
 
-    None where there is no such layer. Without gradients, in evaluation mode.
+    None where there is no such layer. Without gradients, in evaluation mode. `others` is what the model takes by name: the mask of
+    tokens.
     """
     head = getattr(model, "head", None)
     seen: list[Tensor] = []
@@ -126,7 +127,7 @@ def penultimate(model: nn.Module, inputs: Tensor) -> Tensor | None:
     handles = [module.register_forward_pre_hook(hook) for module in wanted]
     try:
         with evaluating(model), torch.no_grad():
-            model(inputs)
+            model(inputs, **others)
     finally:
         for handle in handles:
             handle.remove()

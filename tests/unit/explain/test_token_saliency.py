@@ -18,7 +18,7 @@ from lamina.explain.views import Subject, show_view
 from lamina.models.factory import create_model
 from lamina.tasks.pipeline import Pipeline
 from unit.explain.view_case import pixels
-from unit.tasks.text_case import WORDS, PairNet, review_data, text_job
+from unit.tasks.text_case import WORDS, PairNet, review_data, reviews, text_job
 
 TEXTS = ["the plot was lovely and the actors were fine", "it was awful", "dull <b>story</b>"]
 
@@ -161,3 +161,11 @@ def test_a_pair_is_explained_as_one_text() -> None:
     shown = show_view("saliency", Subject(PairNet(9), inputs=inputs), method="occlusion")
     assert not shown.arrays["occlusion"][0, :2].any()  # this network reads the second text alone
     assert shown.arrays["occlusion"][0, 2:].all()
+
+
+def test_the_embedding_of_texts_does_not_see_padding(trained: Pipeline) -> None:
+    columns = reviews(12, seed=5)
+    together = show_view("embedding", subject_of(trained, columns=columns), method="pca").arrays["features"]
+    few = columns.take(torch.arange(4, 12))
+    apart = show_view("embedding", subject_of(trained, columns=few), method="pca").arrays["features"]
+    np.testing.assert_allclose(together[4:], apart, rtol=1e-4, atol=1e-5)
