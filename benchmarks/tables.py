@@ -192,6 +192,26 @@ def language_run(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def tagging(document: Mapping[str, Any]) -> str:
+    """Recipes for tags of words over seeds, beside every word's most frequent tag."""
+    lines = [
+        "| recipe | trained on | judged on | by | last epoch | best epoch | most frequent tags | seeds | training |",
+        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, found in document["recipes"].items():
+        summary, runs = found["summary"], found["runs"]
+        cells = []
+        for key in ("last", "best", "frequent"):
+            spread = summary[key]["std"]
+            cells.append(f"{100 * summary[key]['mean']:.2f}" + (f" ± {100 * spread:.2f}" if spread else "") + " %")
+        sizes = f"{runs[0]['train_sentences']:,} | {runs[0]['judged_sentences']:,} sentences"
+        seconds = sum(run["seconds"] for run in runs) / len(runs)
+        lines.append(
+            f"| `{name}` | {sizes} | {summary['judged_by']} | {' | '.join(cells)} | {len(runs)} | {seconds / 60:.0f} min |"
+        )
+    return "\n".join(lines)
+
+
 RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "quality": quality,
     "forecasting": forecasting,
@@ -205,6 +225,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "text_classification": texts,
     "textcnn": text_speed,
     "language": speed,
+    "tagging": tagging,
     **dict.fromkeys(("ptb-lstm-small", "ptb-lstm-medium", "shakespeare-lstm", "stdlib-lstm"), language_run),
 }
 
