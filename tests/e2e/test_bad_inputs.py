@@ -9,19 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from e2e import bad_bundle_inputs, bad_command_inputs, bad_reader_inputs, bad_recipe_inputs, bad_text_inputs
+from e2e import (
+    bad_bundle_inputs,
+    bad_command_inputs,
+    bad_reader_inputs,
+    bad_recipe_inputs,
+    bad_series_inputs,
+    bad_text_inputs,
+)
 from e2e.bad_input_case import Case, Ground, flowers
 from lamina.cli.main import main
 
 CASES = Case.table(
     bad_reader_inputs.CASES,
     bad_text_inputs.CASES,
+    bad_series_inputs.CASES,
     bad_recipe_inputs.CASES,
     bad_bundle_inputs.CASES,
     bad_command_inputs.CASES,
 )
 KINDS = {
     "readers": {"pixel CSV", "IDX", "image folder", "image archive", "CIFAR", "NPZ", "table", "any file"},
+    "series": {"series"},
     "texts": {"text table", "words", "translations", "questions"},
     "recipes": {"recipe file", "recipe value", "recipe and data"},
     "bundles": {"bundle"},

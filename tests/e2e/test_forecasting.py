@@ -160,7 +160,12 @@ def test_lamina_data_and_report(run: Path, file: Path, tmp_path: Path, capsys: p
     assert found["statistics"]["series"]["step"] == "hourly"
     assert any("hourly" in note for note in found["notes"])
     page = tmp_path / "report.html"
-    assert main(["report", str(run), "--output", str(page), "--quiet"]) == 0
+    assert main(["report", str(run), "--output", str(page), "--baselines", "--quiet"]) == 0
+    (baseline,) = json.loads((run / "baselines.json").read_text())["baselines"]
+    assert baseline["name"] == "seasonal_naive"
+    result = RunFolder.open(run).result()
+    assert result is not None
+    assert baseline["metrics"]["mae"] > result["metrics"]["test/mae"]
     assert "MAE" in page.read_text(encoding="utf-8")
 
 

@@ -36,7 +36,7 @@ _SHARES: Final = (0.1, 0.2, 0.5, 1.0)
 def write_baselines(run: RunFolder, *, job: Job | None = None, listener: Listener | None = None) -> dict[str, Any]:
     """Fit k-nearest neighbours and a linear model on a run's training split; judge them where the run was judged.
 
-    A regression is compared with the training mean too.
+    A regression is compared with the training mean too, a forecast with the last season repeated and nothing else.
 
     Args:
         run: Its saved split is used.
@@ -53,7 +53,7 @@ def write_baselines(run: RunFolder, *, job: Job | None = None, listener: Listene
     job = job or job_of_run(run)
     listener = listener or Silence()
     split = _judged(job.data, run)
-    is_regression = "label" not in job.data.spec.columns
+    is_regression = not {"label", "past"} & set(job.data.spec.columns)
     found: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     for name, title, values in _baselines(job.data, is_regression=is_regression):
@@ -127,6 +127,9 @@ def _judged(data: Data, run: RunFolder) -> str:
 
 def _baselines(data: Data, *, is_regression: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """(name, title, values of a recipe)."""
+    if "past" in data.spec.columns:
+        yield "seasonal_naive", "The last season repeated", {"model": {"kind": "seasonal_naive"}}
+        return
     is_image = "image" in data.spec.columns
     k = 3 if is_image else 5
     title = f"Mean of the {k} nearest neighbours" if is_regression else f"{k} nearest neighbours"
@@ -158,7 +161,9 @@ def _unfit(name: str, job: Job) -> str:
 
 def _like(recipe: Recipe, values: dict[str, Any], *, name: str) -> Recipe:
     """A recipe with the run's data, task and seed, and everything else as given or by default."""
-    base = {"name": name, "seed": recipe.seed, "task": {"name": recipe.task["name"]}, "data": recipe.data.values()}
+    # Forecasts are laid side by side on one scale; what else a task is told is about its network.
+    told = {key: recipe.task[key] for key in ("name", "scale", "targets") if key in recipe.task}
+    base = {"name": name, "seed": recipe.seed, "task": told, "data": recipe.data.values()}
     return resolve_layers([("recipe", {**base, **values})]).recipe()
 
 
