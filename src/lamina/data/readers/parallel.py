@@ -97,7 +97,8 @@ def sides_of(source: Source) -> dict[str, dict[str, SourceFile]]:
     """Stem -> language -> file, of files such as `train.de`, `train.en.txt`, `corpus-fr.txt` or `de/train.txt`."""
     found: dict[str, dict[str, SourceFile]] = {}
     for file in source.files:
-        if is_document(file):
+        # A language is an ending, or stands before the ending of a text.
+        if not (file.ending in TEXT_ENDINGS or is_language(file.ending[1:])) or is_document(file):
             continue
         path = PurePosixPath(file.plain_name)
         name = path.name.removesuffix(".txt")

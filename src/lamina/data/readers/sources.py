@@ -88,7 +88,7 @@ class SourceFile:
         """Name without the ending of a compression."""
         return plain_name(self.name)
 
-    @property
+    @cached_property  # every reader asks every file
     def ending(self) -> str:
         """The ending in small letters without that of a compression: `.csv`; empty without one."""
         return PurePosixPath(self.plain_name).suffix.casefold()

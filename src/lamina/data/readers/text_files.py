@@ -37,7 +37,7 @@ class TextFilesReader(Reader):
         """Rather sure when most files are texts in folders that are no splits."""
         found = _in_classes(source)
         classes = {label for _, label in found}
-        if len(classes) < 2 or len(found) < 0.5 * len(source.files):
+        if len(classes) < 2 or len(found) <= 0.5 * len(source.files):
             return Guess(0.0, "there are no folders of text files, one per class")
         heads = [head_lines(file, num_bytes=4096) for file, _ in found[:8] if file.size]
         if any(head is None for head in heads):
@@ -94,9 +94,11 @@ def _in_classes(source: Source) -> list[tuple[SourceFile, str]]:
     """Text files with the folder that they lie in, where it is no split."""
     found = []
     for file in source.files:
+        if not _is_text(file):
+            continue
         label = _label(file)
         is_split = split_of(label) is not None and label.casefold().isalpha()
-        if label and not is_split and label not in UNLABELLED and _is_text(file) and not is_document(file):
+        if label and not is_split and label not in UNLABELLED and not is_document(file):
             found.append((file, label))
     return found
 

@@ -154,8 +154,9 @@ def _texts(source: Source) -> list[SourceFile]:
 
 def _are_most(files: Sequence[SourceFile], source: Source) -> bool:
     """Whether there are files of text, and few others."""
-    data = sum(not is_document(file) for file in source.files)
-    return any(file.size for file in files) and 2 * len(files) > data
+    if not any(file.size for file in files):
+        return False
+    return 2 * len(files) > sum(not is_document(file) for file in source.files)
 
 
 def _refuse(source: Source) -> list[SourceFile]:
