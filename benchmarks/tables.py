@@ -212,6 +212,38 @@ def tagging(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def adding(document: Mapping[str, Any]) -> str:
+    """The adding problem over seeds, of benchmarks/adding.py."""
+    lines = [
+        f"Sequences of {document['length']} steps; always answering with the mean has an error of {document['mse_of_the_mean']:.4f}:",
+        "",
+        "| recipe | squared error on the held-out fifth, each seed | gradient at each step back, untrained | seconds of a processor |",
+        "| --- | --- | --- | ---: |",
+    ]
+    for row in document["rows"]:
+        errors = ", ".join(f"{run['mse']:.4f}" for run in row["runs"])
+        factors = [run["gradient_before"]["factor_per_step"] for run in row["runs"]]
+        seconds = sum(run["cpu_seconds"] for run in row["runs"]) / len(row["runs"])
+        lines.append(f"| {row['name']} | {errors} | x {min(factors):.3f} to {max(factors):.3f} | {seconds:.0f} |")
+    return "\n".join(lines)
+
+
+def recurrent(document: Mapping[str, Any]) -> str:
+    """Recurrent layers beside torch's, of benchmarks/recurrent.py."""
+    lines = [
+        f"{document['layers']} layers of {document['units']} units, batch {document['batch']}, {document['steps']} steps, forward and "
+        f"backward, milliseconds of a processor, {document['threads']} thread:",
+        "",
+        "| network | precision | torch | Lamina | Lamina, own way |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for row in document["rows"]:
+        ms = row["ms"]
+        own = f"{ms['lamina, scan']:.1f}" if "lamina, scan" in ms else "the same"
+        lines.append(f"| {row['kind']} | {row['precision']} | {ms['torch']:.1f} | {ms['lamina']:.1f} | {own} |")
+    return "\n".join(lines)
+
+
 RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "quality": quality,
     "forecasting": forecasting,
@@ -225,6 +257,8 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "text_classification": texts,
     "textcnn": text_speed,
     "language": speed,
+    "adding": adding,
+    "recurrent": recurrent,
     "tagging": tagging,
     **dict.fromkeys(("ptb-lstm-small", "ptb-lstm-medium", "shakespeare-lstm", "stdlib-lstm"), language_run),
 }
