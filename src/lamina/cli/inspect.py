@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,11 @@ from lamina.core.errors import UnknownNameError, UsageError, nearest
 from lamina.core.registry import describe, names
 
 if TYPE_CHECKING:
+    from lamina.core.run import RunFolder
     from lamina.explain.views import Subject
     from lamina.recipes.build import Job
+    from lamina.tasks.bundle import Bundle
+    from lamina.tasks.stage_config import StageConfig
 
 SUMMARY = "look inside a model, recipe or bundle: layers, kernels, saliency, mistakes, …"
 EXAMPLES = (
@@ -44,7 +48,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--data",
         metavar="PATH",
-        help="data of a RECIPE, which decides the sizes left open; labelled rows for a BUNDLE, of a run its own by default",
+        help="data of a RECIPE, which decides the sizes left open; labelled rows for a BUNDLE or a MODEL with --weights, of a "
+        "run its own by default",
     )
     parser.add_argument(
         "--split", metavar="S", help="the split of the rows; by default test, else valid, else all rows"
@@ -135,6 +140,8 @@ def _of_model(name: str, options: argparse.Namespace, values: dict[str, Any]) ->
     from lamina.models.factory import create_model, model_values, weights_origin
     from lamina.recipes.build import initial_weights
 
+    if options.data is not None:
+        return _of_model_with_rows(name, options, values)
     weights = initial_weights(options.weights) if options.weights is not None else None
     model = create_model(name, seed=0, weights=weights, **values)
     origin = weights_origin(model)
@@ -149,6 +156,27 @@ def _of_model(name: str, options: argparse.Namespace, values: dict[str, Any]) ->
     assert described is not None
     preprocessing = source_preprocessing(origin, described[1])
     return _with_input(Subject(model, name=name, spec=preprocessing.spec, preprocessing=preprocessing), options)
+
+
+def _of_model_with_rows(name: str, options: argparse.Namespace, values: dict[str, Any]) -> Subject:
+    """Weights from elsewhere, judged on labelled rows as `lamina evaluate` judges them."""
+    if options.weights is None:
+        raise UsageError(
+            f"{name} has no weights yet, so that rows say nothing about it.",
+            where="command line of lamina inspect, --data",
+            accepts="--data with a recipe, a bundle or a run, or with a model and --weights",
+            mend=f"lamina inspect recipe:{name} … --data PATH means the recipe of that name"
+            if name in names("recipe")
+            else "give --weights FILE, or leave --data out",
+        )
+    from lamina.explain.subjects import subject_of
+    from lamina.recipes.build import initial_weights
+    from lamina.tasks.pretrained import bundle_from_weights
+
+    bundle = bundle_from_weights(name, initial_weights(options.weights), **values)
+    subject = subject_of(bundle.pipeline, name=name)
+    _give_rows(subject, bundle, None, options)
+    return _with_input(subject, options)
 
 
 def _tell_weights(subject: Subject, output: Output) -> None:
@@ -207,7 +235,17 @@ def _of_job(job: Job, options: argparse.Namespace, *, name: str, reads: str) -> 
         subject.sweep = sweep
         subject.columns, subject.split = job.data.splits["train"], "train"
         subject.augmentation = job.augmentation
+        subject.unaugmented = _unaugmented(job.recipe.stages)
     return _with_input(subject, options)
+
+
+def _unaugmented(stages: Mapping[str, StageConfig]) -> str:
+    """Stages without augmentation in words; empty where there is none."""
+    plain = [name for name, stage in stages.items() if not stage.augment]
+    if not plain:
+        return ""
+    every = "every one of its stages" if len(plain) > 1 else "its only stage"
+    return f"{every}, {', '.join(plain)}" if len(plain) == len(stages) else ", ".join(plain)
 
 
 def _of_bundle(word: str, options: argparse.Namespace, values: dict[str, Any], *, reads: str) -> Subject:
@@ -231,21 +269,27 @@ def _of_bundle(word: str, options: argparse.Namespace, values: dict[str, Any], *
 
         job = job_of_run(folder, device=options.device, threads=options.threads)
         return _of_job(job, options, name=word, reads=reads)
-    from lamina.explain.subjects import give_inputs, subject_of
+    from lamina.explain.subjects import subject_of
 
     bundle = open_bundle(word, command="inspect", device=options.device)
     subject = subject_of(bundle, name=word)
     subject.run = folder.path if folder is not None else None
     if reads == "rows" or options.data is not None:
-        from lamina.cli.labelled_rows import labelled_rows
-
-        found = labelled_rows(bundle, folder, path=options.data, split=options.split)
-        if found is not None:
-            subject.columns, subject.split = found
-            if options.data is not None and subject.columns.num_rows:
-                names = subject.columns.origin or [f"row {row}" for row in range(min(subject.columns.num_rows, 64))]
-                give_inputs(subject, subject.columns, names[:64])
+        _give_rows(subject, bundle, folder, options)
     return _with_input(subject, options)
+
+
+def _give_rows(subject: Subject, bundle: Bundle, folder: RunFolder | None, options: argparse.Namespace) -> None:
+    """Labelled rows to judge, of `--data` or of the run's own data; those of `--data` are looked at, too."""
+    from lamina.cli.labelled_rows import labelled_rows
+    from lamina.explain.subjects import give_inputs
+
+    found = labelled_rows(bundle, folder, path=options.data, split=options.split)
+    if found is not None:
+        subject.columns, subject.split = found
+        if options.data is not None and subject.columns.num_rows:
+            called = subject.columns.origin or [f"row {row}" for row in range(min(subject.columns.num_rows, 64))]
+            give_inputs(subject, subject.columns, called[:64])
 
 
 def _with_input(subject: Subject, options: argparse.Namespace) -> Subject:

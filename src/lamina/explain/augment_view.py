@@ -20,7 +20,7 @@ from lamina.core import draws
 from lamina.core.config import Config, Field
 from lamina.core.errors import UsageError
 from lamina.core.registry import register
-from lamina.data.augment.meaning import Flip, check_flips
+from lamina.data.augment.meaning import check_flips
 from lamina.data.augmentation import Augmentation
 from lamina.data.columns import Columns, DataSpec
 from lamina.explain.drawing import bare, draw, shorten
@@ -92,8 +92,10 @@ def augment_view(subject: Subject, config: AugmentViewConfig) -> ViewResult:
         "draws": [_statistics(batch["image"], one, spec) for one in drawn],
         "flips": [flip.describe() for flip in flips],
         "warnings": [flip.sentence() for flip in flips if flip.warns],
+        "left_out": f"The training leaves all this out in {subject.unaugmented}." if subject.unaugmented else None,
     }
-    figure = _draw(subject.title, batch["image"], drawn, labels, augmentation, spec, config, flips)
+    sentences = [flip.sentence() for flip in flips] + ([document["left_out"]] if document["left_out"] else [])
+    figure = _draw(subject.title, batch["image"], drawn, labels, augmentation, spec, config, sentences)
     arrays = {
         "originals": batch["image"].numpy(),
         "draws": torch.stack([one["image"] for one in drawn], dim=1).numpy(),  # (images, draws, C, H, W)
@@ -143,7 +145,7 @@ def _draw(
     augmentation: Augmentation,
     spec: DataSpec,
     config: AugmentViewConfig,
-    flips: tuple[Flip, ...],
+    sentences: list[str],
 ) -> bytes:
     low, high = 0.0, augmentation.maximum
     if high is None:
@@ -168,8 +170,7 @@ def _draw(
                     own, others = shorten(labels[number], 9), shorten(spec.classes[other], 9)
                     axes.set_xlabel(f"{mix:.0%} {own}, {1 - mix:.0%} {others}", fontsize=5.5)
 
-    notes = [flip.sentence() for flip in flips]
-    note = f"Seed {config.seed}. " + " ".join(notes)
+    note = f"Seed {config.seed}. " + " ".join(sentences)
     return draw(
         paint,
         width=_INCH * (1 + len(drawn)) + 0.9,
@@ -212,4 +213,5 @@ def _renderable(document: dict[str, Any], augmentation: Augmentation) -> Group:
         Text("Mean change of a pixel per draw; --output FILE.png draws the images.", style="dim"),
     ]
     lines += [Text(flip["sentence"], style="yellow" if flip["warns"] else "") for flip in document["flips"]]
+    lines += [Text(document["left_out"], style="yellow")] if document["left_out"] else []
     return Group(*lines)

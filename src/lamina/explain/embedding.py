@@ -8,6 +8,7 @@ of the same class is given as a number that no projection distorts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -27,17 +28,21 @@ from lamina.explain.activations import penultimate
 from lamina.explain.drawing import CLASS_COLOURS, draw, shorten
 from lamina.explain.judged import choose_rows, judge, judged_rows
 from lamina.explain.views import Subject, ViewResult, refusal, titled
-from lamina.tasks.inputs import model_input
+from lamina.tasks.inputs import TOKENS, model_input, model_inputs
 from lamina.tasks.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["EmbeddingConfig", "embedding_view", "principal_components", "same_class_neighbours", "tsne"]
+__all__ = ["EmbeddingConfig", "embedding_view", "moved_apart", "principal_components", "same_class_neighbours", "tsne"]
 
 _MOST_NAMED: Final = 20
 _CHUNK: Final = 256
+# Of a name's box beside its text, of a letter and of the box's height, as shares of the axes as `_draw` makes them.
+_NAME_MARGIN: Final = 0.035
+_LETTER_WIDTH: Final = 0.018
+_NAME_HEIGHT: Final = 0.058
 
 Floats = NDArray[np.float64]
 
@@ -150,7 +155,9 @@ def _features(pipeline: Pipeline, batch: dict[str, Tensor]) -> Floats:
     for start in range(0, len(batch["row"]), _CHUNK):
         raw = {name: tensor[start : start + _CHUNK] for name, tensor in batch.items()}
         with torch.no_grad():
-            found = penultimate(pipeline.model, model_input(preprocessing(batch_to(raw, pipeline.device))))
+            prepared = preprocessing(batch_to(raw, pipeline.device))
+            others = {name: value for name, value in model_inputs(pipeline.model, prepared).items() if name != TOKENS}
+            found = penultimate(pipeline.model, model_input(prepared), **others)
         if found is None:
             raise refusal(
                 "embedding",
@@ -175,6 +182,23 @@ def tsne(features: Floats, *, perplexity: float, seed: int) -> Floats:
     return points.astype(np.float64)
 
 
+def moved_apart(places: Floats, names: Sequence[str]) -> Floats:
+    """Places of names, as shares of the axes (N, 2), moved up and down until no name lies on another.
+
+    Names are taken from the lowest to the highest; each one that would lie on another goes above it.
+    """
+    moved = places.copy()
+    widths = [_NAME_MARGIN + _LETTER_WIDTH * len(name) for name in names]
+    placed: list[int] = []
+    for one in np.argsort(places[:, 1], kind="stable").tolist():
+        for other in sorted(placed, key=lambda number: float(moved[number, 1])):
+            beside = abs(moved[one, 0] - moved[other, 0]) >= (widths[one] + widths[other]) / 2
+            if not beside and abs(moved[one, 1] - moved[other, 1]) < _NAME_HEIGHT:
+                moved[one, 1] = moved[other, 1] + _NAME_HEIGHT
+        placed.append(one)
+    return moved
+
+
 def _draw(
     subject: Subject,
     shown: dict[str, Floats],
@@ -186,7 +210,7 @@ def _draw(
 
     def scatter(axes: Axes, points: Floats) -> None:
         wrong = labels != predicted
-        for number, name in enumerate(classes):
+        for number in range(len(classes)):
             colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
             mine = labels == number
             if not mine.any():
@@ -201,14 +225,21 @@ def _draw(
                 edgecolors="black",
                 linewidths=0.6,
             )
-            if len(classes) <= _MOST_NAMED:
-                middle = np.median(points[mine], axis=0)
-                box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "alpha": 0.85}
-                axes.text(
-                    middle[0], middle[1], shorten(name), ha="center", va="center", fontsize=8, weight="bold", bbox=box
-                )
+        if len(classes) <= _MOST_NAMED:
+            name_groups(axes, points)
         axes.set_xticks([])
         axes.set_yticks([])
+
+    def name_groups(axes: Axes, points: Floats) -> None:
+        present = [number for number in range(len(classes)) if (labels == number).any()]
+        names = [shorten(classes[number]) for number in present]
+        middles = np.array([np.median(points[labels == number], axis=0) for number in present])
+        shares = axes.transAxes.inverted().transform(axes.transData.transform(middles))
+        for number, name, (x, y) in zip(present, names, moved_apart(shares, names), strict=True):
+            colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
+            box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "alpha": 0.85}
+            style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "weight": "bold", "bbox": box}
+            axes.text(x, y, name, transform=axes.transAxes, **style)
 
     def paint(figure: Figure) -> None:
         grid = figure.subplots(1, len(shown), squeeze=False)[0]

@@ -88,11 +88,13 @@ def features_view(subject: Subject, config: FeaturesConfig) -> ViewResult:
         "model": subject.title,
         "shown": "outputs of the layers as they come, without units",
         "input": name,
+        "row": config.row,
+        "num_inputs": len(inputs),
         "layers": layers,
         "not_shown": [activation.name for activation in activations if activation not in shown],
     }
     picture = pictures_of(_only(subject, config.row), one)[0]
-    figure = partial(_draw, subject, picture, layers, list(arrays.values()), config, name)
+    figure = partial(_draw, subject, picture, layers, list(arrays.values()), config, _which(document))
     return ViewResult(document, _table(document), figure, arrays)
 
 
@@ -216,4 +218,10 @@ def _table(document: dict[str, Any]) -> RenderableType:
             f"{layer['zeros']:.1%}",
             str(layer["silent"]),
         )
-    return titled(document["input"], table)
+    return titled(_which(document), table)
+
+
+def _which(document: dict[str, Any]) -> str:
+    """The input's name, and that there are others, which a folder given as `--input` or a bundle's examples bring."""
+    name, count = document["input"], document["num_inputs"]
+    return f"{name} (one of {count}; view.row=0 to {count - 1} chooses)" if count > 1 else str(name)

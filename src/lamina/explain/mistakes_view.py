@@ -161,7 +161,8 @@ def _caption(kind: str, item: dict[str, Any]) -> str:
     true, predicted = shorten(item["true"], 12), shorten(item["predicted"], 12)
     if kind in ("wrong", "unsure"):
         return f"labelled {true}\nsaid {predicted} {item['probability']:.2f}"
-    return f"labelled {true} {item['probability_of_label']:.2f}\nrather {shorten(item['suggested'], 12)}?"
+    # A line each: names of a few letters more would run into the picture beside.
+    return f"labelled {true}\nrather {shorten(item['suggested'], 12)}?\nits label {item['probability_of_label']:.2f}"
 
 
 def _shares(pixels: Tensor, maximum: float | None) -> NDArray[np.floating[Any]]:

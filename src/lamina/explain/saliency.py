@@ -77,6 +77,10 @@ class SaliencyConfig(Config):
     seed: int = Field(0, description="Keys the noise of SmoothGrad.")
 
 
+# A map without a unit: how much it is here beside there, within one input and not between inputs.
+_RELATIVE: Final = "relative"
+
+
 @dataclass(frozen=True)
 class _Shown:
     """How a method is called, what its map is, and whether it has signs."""
@@ -110,7 +114,7 @@ _SHOWN: Final[dict[str, _Shown]] = {
         "SmoothGrad", "arXiv:1706.03825", "largest magnitude over the channels", "{} per input unit", False, _magnitude
     ),
     "occlusion": _Shown("occlusion", "arXiv:1311.2901", "fall when covered, mean over windows", "{}", True, _sum),
-    "grad-cam": _Shown("Grad-CAM", "arXiv:1610.02391", "weighted maps, ReLU", "relative", False, _sum),
+    "grad-cam": _Shown("Grad-CAM", "arXiv:1610.02391", "weighted maps, ReLU", _RELATIVE, False, _sum),
 }
 
 METHOD_TITLES: Final = {method: shown.title for method, shown in _SHOWN.items()}
@@ -241,20 +245,19 @@ def _draw(
         axes = figure.subplots(len(rows), 1 + len(maps), squeeze=False)
         for place, row in enumerate(rows):
             show_image(axes[place][0], pictures[place])
-            label = f"{quantity} of {shorten(row['target'])}: {row[quantity]:.3g}"
-            if "predicted" in row:
-                label = f"predicted {shorten(row['predicted'])}\n{label}"
-            axes[place][0].set_ylabel(label)
+            axes[place][0].set_ylabel(_row_label(row, quantity))
         axes[0][0].set_title("input")
         for column, (method, values) in enumerate(reduced.items(), start=1):
             shown = _SHOWN[method]
+            if shown.unit == _RELATIVE:
+                values = [value / largest(value) for value in values]
             scale = max(map(largest, values))
             axes[0][column].set_title(shown.title)
             image: Any = None
             for place, value in enumerate(values):
                 image = show_map(axes[place][column], value, scale=scale, signed=shown.signed)
             bar = figure.colorbar(image, ax=list(axes[:, column]), location="bottom", shrink=0.9, aspect=16)
-            bar.set_label(shown.unit.format(quantity))
+            bar.set_label("share of the row's largest" if shown.unit == _RELATIVE else shown.unit.format(quantity))
             bar.ax.locator_params(nbins=3)
 
     side = 1.5
@@ -262,7 +265,7 @@ def _draw(
     high = min(max(ratio, 0.8), 2.5) * side
     note = (
         "Gradient and SmoothGrad: largest magnitude over the channels. Red raises, blue lowers the output; each column "
-        "has one scale. It shows what this network's output is sensitive to, not causes in the world."
+        "with a unit has one scale. It shows what this network's output is sensitive to, not causes in the world."
         + (" Of volumes the middle slice is drawn." if pictures[0].ndim == 4 else "")
     )
     return draw(
@@ -272,6 +275,15 @@ def _draw(
         title=f"{subject.title}: {document['shown']}",
         note=note,
     )
+
+
+def _row_label(row: dict[str, Any], quantity: str) -> str:
+    """Short, because the rows of signals are low: `predicted cat` over `logit 9.6`."""
+    value, target = f"{row[quantity]:.3g}", shorten(row["target"], 12)
+    if "predicted" not in row:
+        return f"{target}\n{quantity} {value}"
+    own = row["predicted"] == row["target"]
+    return f"predicted {shorten(row['predicted'], 12)}\n{quantity}{'' if own else f' of {target}'} {value}"
 
 
 def pictures_of(subject: Subject, inputs: Tensor) -> list[Floats]:

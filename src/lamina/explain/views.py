@@ -78,6 +78,7 @@ class Subject:
         columns: Labelled raw rows, in the model's own order of classes, for views that judge.
         split: Which split the columns are.
         augmentation: What the recipe does to the columns' images while training.
+        unaugmented: The stages of the training that leave the augmentation out, in words; empty where none does.
         sweep: Tries learning rates, (lowest, highest, num_steps) -> Sweep, where the subject is a training.
     """
 
@@ -94,6 +95,7 @@ class Subject:
     columns: Columns | None = field(default=None, repr=False)
     split: str = ""
     augmentation: Augmentation | None = None
+    unaugmented: str = ""
     sweep: Callable[[float, float, int], Sweep] | None = field(default=None, repr=False)
 
     @property

@@ -84,13 +84,22 @@ def find_learning_rate(
 
 
 def _steepest(rates: list[float], losses: list[float]) -> float:
-    """The rate in the middle of the steepest fall, before the smallest loss."""
+    """The rate in the middle of the steepest fall, before the smallest loss.
+
+    The fall is the slope of a line through a tenth of the steps, and the first steps do not count: batches differ, and an
+    average of few losses jumps more from one to the next than any rate makes it fall.
+    """
     lowest = min(range(len(losses)), key=losses.__getitem__)
-    slopes = [
-        (losses[i + 1] - losses[i - 1]) / (math.log(rates[i + 1]) - math.log(rates[i - 1]))
-        for i in range(1, max(lowest, 2))
-        if i + 1 < len(losses)
-    ]
-    if not slopes:
-        return rates[lowest]
-    return rates[1 + min(range(len(slopes)), key=slopes.__getitem__)]
+    half, first = max(1, len(losses) // 20), min(10, len(losses) // 5)
+    slopes = {
+        i: _slope([math.log(rate) for rate in rates[i - half : i + half + 1]], losses[i - half : i + half + 1])
+        for i in range(max(half, first), min(lowest, len(losses) - 1 - half) + 1)
+    }
+    return rates[min(slopes, key=slopes.__getitem__)] if slopes else rates[lowest]
+
+
+def _slope(places: list[float], values: list[float]) -> float:
+    """Of the line through points with the least squared error."""
+    middle, mean = sum(places) / len(places), sum(values) / len(values)
+    above = sum((place - middle) * (value - mean) for place, value in zip(places, values, strict=True))
+    return above / sum((place - middle) ** 2 for place in places)

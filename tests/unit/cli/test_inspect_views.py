@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import lamina as lm
 from lamina.cli.main import main
+from lamina.models.weights.table import get_table
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +88,35 @@ def test_the_learning_rate_of_a_recipe_and_of_a_run(run: Path, capsys: pytest.Ca
     assert "not a training" in capsys.readouterr().err
     assert main(["inspect", "digits", "learning-rate", "view.lowest=2.0", "view.highest=1.0"]) == 2
     assert "cannot be made" in capsys.readouterr().err
+
+
+def test_rows_for_a_model_with_weights_from_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs = get_table("akamaster-resnet").invert(lm.create_model("resnet20", seed=0).state_dict())
+    torch.save({"state_dict": theirs}, tmp_path / "theirs.th")
+    draw = np.random.default_rng(0)
+    for name in ("cat", "ship"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = draw.integers(0, 256, (40, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    words = ("resnet20", "mistakes", "--data", str(tmp_path / "photos"))
+    found = document(capsys, *words, "--weights", str(tmp_path / "theirs.th"))
+    assert found["num_rows"] == 12
+    assert {row["true"] for row in found["unsure"]} == {"cat", "ship"}  # type: ignore[attr-defined]
+    assert main(["inspect", *words]) == 2
+    told = capsys.readouterr().err
+    assert "resnet20 has no weights yet" in told
+    assert "--weights FILE" in told
+
+
+def test_a_training_that_leaves_its_augmentation_out_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("extends: digits\naugment: [rotate]\nstages:\n  head: {epochs: 1, augment: false}\n")
+    found = document(capsys, str(recipe), "augment")
+    assert found["left_out"] == "The training leaves all this out in its only stage, head."
+    recipe.write_text(f"{recipe.read_text()}  body: {{epochs: 1}}\n")
+    assert document(capsys, str(recipe), "augment")["left_out"] == "The training leaves all this out in head."
+    recipe.write_text("extends: digits\naugment: [rotate]\n")
+    assert document(capsys, str(recipe), "augment")["left_out"] is None

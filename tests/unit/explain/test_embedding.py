@@ -7,7 +7,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from lamina.core.errors import UsageError
-from lamina.explain.embedding import principal_components, same_class_neighbours
+from lamina.explain.embedding import moved_apart, principal_components, same_class_neighbours
 from lamina.explain.views import show_view
 from unit.explain.view_case import bar_subject, pixels
 
@@ -51,3 +51,12 @@ def test_few_rows_are_refused() -> None:
     with pytest.raises(UsageError, match="There are 6 rows"):
         show_view("embedding", bar_subject(6))
     assert "pca" not in show_view("embedding", bar_subject(20), method="tsne").arrays
+
+
+def test_names_that_would_lie_on_each_other_are_moved_apart() -> None:
+    places = np.array([[0.5, 0.5], [0.52, 0.51], [0.5, 0.9], [0.1, 0.5]])
+    moved = moved_apart(places, ["baseball", "cricket", "football", "golf"])
+    assert np.array_equal(moved[[0, 2, 3]], places[[0, 2, 3]])
+    assert moved[1] == pytest.approx([0.52, 0.558])
+    many = moved_apart(np.full((6, 2), 0.5), ["one"] * 6)
+    assert np.diff(np.sort(many[:, 1])) == pytest.approx(np.full(5, 0.058))

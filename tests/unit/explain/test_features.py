@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 from lamina.core.errors import UsageError
@@ -46,3 +49,12 @@ def test_layers_by_name_or_evenly_chosen() -> None:
     assert "'conv'" in caught.value.mend
     with pytest.raises(UsageError, match="no input 99; there are 60"):
         show_view("features", bar_subject(), row=99)
+
+
+def test_it_is_said_which_of_several_inputs_is_shown() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 3))
+    several = show_view("features", subject_of(model, inputs=torch.zeros(3, 1, 8, 8)), row=1)
+    assert (several.document["row"], several.document["num_inputs"]) == (1, 3)
+    printed = io.StringIO()
+    Console(file=printed, width=120).print(several.renderable)
+    assert "input 1 (one of 3; view.row=0 to 2 chooses)" in printed.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 
 from lamina.core.errors import UsageError
 from lamina.data.columns import ColumnSpec, DataSpec
+from lamina.explain import saliency
+from lamina.explain.drawing import show_map
 from lamina.explain.explained import explain_output
-from lamina.explain.saliency import METHODS
+from lamina.explain.saliency import METHODS, _row_label
 from lamina.explain.subjects import subject_of
 from lamina.explain.views import Subject, show_view
 from unit.explain.view_case import BarNet, bar_subject, bars, pixels
@@ -115,3 +118,27 @@ def test_inputs_that_have_no_positions_are_refused() -> None:
         show_view("saliency", subject)
     with pytest.raises(UsageError, match="no row of numbers"):
         show_view("saliency", replace(bar_subject(), model=nn.Identity(), spec=None, task=None))
+
+
+def test_labels_of_rows_are_short_and_name_the_target_where_it_is_another() -> None:
+    row = {"target": "square", "predicted": "square", "logit": 6.8312}
+    assert _row_label(row, "logit") == "predicted square\nlogit 6.83"
+    assert _row_label({**row, "predicted": "saw"}, "logit") == "predicted saw\nlogit of square 6.83"
+    assert _row_label({"target": "price", "prediction": 2.0}, "prediction") == "price\nprediction 2"
+
+
+def test_maps_without_a_unit_are_drawn_by_their_own_largest(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, list[float]] = {}
+
+    def show(axes: Any, values: Any, *, scale: float, signed: bool, alpha: Any = None) -> Any:
+        drawn.setdefault(f"{scale:.6g}", []).append(float(values.max()))
+        return show_map(axes, values, scale=scale, signed=signed, alpha=alpha)
+
+    monkeypatch.setattr(saliency, "show_map", show)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
+    inputs = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.1, 1.0, 10.0]).view(
+        3, 1, 1, 1
+    )
+    assert show_view("saliency", subject_of(model, inputs=inputs), method="grad-cam").figure
+    assert all(value in (0.0, 1.0) for value in drawn["1"])
+    assert sum(value == 1.0 for value in drawn["1"]) >= 1
