@@ -97,7 +97,7 @@ class Case:
 
 
 READ = {
-    "a PNG called .jpg": Case(lambda: photo(1), "odd.jpg", reads="1 image is of another format than their names say"),
+    "a PNG called .jpg": Case(lambda: photo(1), "odd.jpg", reads="1 image is of another format than the name says"),
     "no ending": Case(lambda: photo(1), "odd"),
     "a JPEG called .txt": Case(lambda: photo(1, "JPEG"), "odd.txt"),
     "ending in capitals": Case(lambda: photo(1, "JPEG"), "ODD.JPEG"),
@@ -332,3 +332,59 @@ def test_prediction_names_what_it_cannot_read(name: str, tmp_path: Path, capsys:
     told = capsys.readouterr().err
     assert str(odd) in told
     assert re.search(FAULTS[name].fault, told)
+
+
+@pytest.mark.parametrize(("width", "height"), [(60_000, 60_000), (10_000, 9_500)])
+def test_a_bomb_is_said_with_its_size_and_one_limit(
+    width: int, height: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, odd = folder_with(tmp_path, Case(lambda: png_of(width, height)))
+    status, document = run(capsys, "data", str(folder))
+    assert status == 2
+    [fault] = document["faults"]
+    assert fault["file"] == str(odd)
+    limits = r"The image has more than 89478485 pixels \((\d+|\d+x\d+) by its header\), as decompression bombs do\."
+    assert re.fullmatch(limits, fault["message"])
+
+
+def test_a_class_folder_without_files_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, _ = folder_with(tmp_path, Case(lambda: photo(1)))
+    (folder / "horse" / "young").mkdir(parents=True)
+    (folder / ".cache").mkdir()
+    status, document = run(capsys, "data", str(folder))
+    assert status == 0
+    assert "Empty folders are no classes: photos/horse." in document["notes"]
+
+
+def in_splits(tmp_path: Path, **classes: tuple[str, ...]) -> Path:
+    folder = tmp_path / "split"
+    for number, (split, names) in enumerate(classes.items()):
+        for place, name in enumerate(names):
+            (folder / split / name).mkdir(parents=True)
+            for picture in range(6):
+                (folder / split / name / f"{picture}.png").write_bytes(photo(100 * number + 10 * place + picture))
+    return folder
+
+
+def test_classes_that_the_splits_do_not_share_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = in_splits(tmp_path, train=("cat", "dog"), val=("cat", "horse"))
+    warnings = [
+        "Classes of valid without a row in train cannot be learned: horse.",
+        "Classes of train without a row in valid are not judged there: dog.",
+    ]
+    _, document = run(capsys, "data", str(folder))
+    assert [text for text in document["warnings"] if "without a row" in text] == warnings
+    words = ["train", "image-cnn", "--data", str(folder), "--run", str(tmp_path / "run"), "training.epochs=1"]
+    assert main(words) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert all(f"warning: {text}" in told for text in warnings)
+
+
+def test_one_class_of_photographs_is_refused_in_terms_of_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = in_splits(tmp_path, train=("cat",))
+    status, document = run(capsys, "train", "image-cnn", "--data", str(folder), "--run", str(tmp_path / "run"))
+    assert status == 2
+    assert document["error"]["what"] == "The data has only the class 'cat'."
+    assert "folder of its own" in document["error"]["mend"]

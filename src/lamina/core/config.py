@@ -152,6 +152,10 @@ def _type_text(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
     )
     if schema.get("type") == "array" and isinstance(schema.get("items"), Mapping):
         kind = f"a list of {_type_text(schema['items'], root)}"
+    elif schema.get("prefixItems"):
+        kind = (
+            f"a list of {len(schema['prefixItems'])}: {', '.join(_type_text(s, root) for s in schema['prefixItems'])}"
+        )
     return " ".join([kind, *bounds])
 
 

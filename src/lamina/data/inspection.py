@@ -31,7 +31,7 @@ from lamina.data.ragged import RaggedColumns
 from lamina.data.series import as_stretches, describe_step, time_text
 from lamina.data.text_inspection import tag_counts, text_statistics
 
-__all__ = ["find_leaks", "inspect_data"]
+__all__ = ["find_leaks", "inspect_data", "uneven_classes"]
 
 MAX_LISTED: Final = 100
 MAX_EXAMPLES: Final = 10
@@ -340,6 +340,21 @@ def _leak_counts(leaks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 # --- warnings --------------------------------------------------------------------------------------------------------
 
 
+def uneven_classes(document: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences on classes that the training split lacks, or that only the training split has."""
+    splits = {name: split.get("classes", {}) for name, split in document["splits"].items() if split.get("rows")}
+    train = splits.pop("train", None)
+    if train is None:
+        return
+    for name, counts in splits.items():
+        new = [label for label, rows in counts.items() if rows and not train.get(label)]
+        if new:
+            yield f"Classes of {name} without a row in train cannot be learned: {', '.join(new[:10])}."
+        missing = [label for label, rows in train.items() if rows and not counts.get(label)]
+        if missing and counts:
+            yield f"Classes of train without a row in {name} are not judged there: {', '.join(missing[:10])}."
+
+
 def _warnings(document: Mapping[str, Any]) -> Iterator[str]:
     for row in document["leak_counts"]:
         first, second = row["splits"]
@@ -371,6 +386,7 @@ def _warnings(document: Mapping[str, Any]) -> Iterator[str]:
         ]
         if few:
             yield f"Classes of fewer than {FEW_ROWS} rows can hardly be learned: {', '.join(few[:10])}."
+        yield from uneven_classes(document)
         if len(document["classes"]) == 1:
             yield f"There is one class only, {document['classes'][0]!r}: nothing to tell apart."
     for name, column in document["statistics"].items():

@@ -239,6 +239,7 @@ def resolve_layers(layers: Sequence[tuple[str, Mapping[str, Any]]], *, file: str
     defaults: dict[str, Any] = Recipe.default_values()
     base = {section: defaults[section] for section in CHOICES if defaults.get(section)}
     normal = [(origin, _normal(values, origin=origin, file=file)) for origin, values in layers]
+    _check_stage_names(normal)
     merged, origins = merge([("default", base), *normal], choices=CHOICES)
     place = _Places(origins, file)
     for section in ("task", "model"):
@@ -458,6 +459,21 @@ def _named_stages(listed: Sequence[Any], *, where: str) -> dict[str, Any]:
             )
         stages[name] = {key: value for key, value in stage.items() if key != "name"}
     return stages
+
+
+def _check_stage_names(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """The command line changes the stages there are: a mistyped name would train another stretch, of the whole network."""
+    known = {name for origin, values in layers if origin != "command line" for name in values.get("stages") or {}}
+    for origin, values in layers:
+        for name in values.get("stages") or {}:
+            if origin == "command line" and known and name not in known:
+                near = nearest(str(name), sorted(known))
+                raise ConfigError(
+                    f"The recipe has no stage {name!r}.",
+                    where=f"command line, key `stages.{name}`",
+                    accepts=", ".join(sorted(known)),
+                    mend=f"{f'did you mean {near[0]!r}? ' if near else ''}A YAML file with `extends: RECIPE` adds a stage",
+                )
 
 
 def _check_stage(name: str, stage: Mapping[str, Any], values: Mapping[str, Any], place: _Places) -> None:

@@ -15,7 +15,7 @@ from lamina.core.strict_json import dump_json
 from lamina.data.augment.meaning import check_flips
 from lamina.data.columns import Data
 from lamina.data.config import DataConfig
-from lamina.data.inspection import MAX_LISTED, inspect_data
+from lamina.data.inspection import MAX_LISTED, inspect_data, uneven_classes
 from lamina.data.loading import load_data
 from lamina.recipes.build import Job, build, choose_machine, machine_facts, read_data
 from lamina.recipes.choose import choose_recipe, refuse_other_kind
@@ -225,7 +225,12 @@ def _warn_of_flips(job: Job, listener: Listener) -> None:
 
 
 def _warn_of(document: Mapping[str, Any], listener: Listener, *, where: Path) -> None:
-    """Leaks and faults, the first of each; the rest is in the run's `data.json`, since its splits may be the run's own."""
+    """Classes that the splits do not share; leaks and faults, the first of each.
+
+    The rest is in the run's `data.json`, since its splits may be the run's own.
+    """
+    for sentence in uneven_classes(document):
+        listener.warn(sentence)
     for kind in ("leaks", "faults"):
         found = document.get(kind) or []
         for item in found[:_SHOWN]:

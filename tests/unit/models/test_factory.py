@@ -149,3 +149,9 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
         create_model("mlp", weights=tmp_path / "cut.safetensors")
     with pytest.raises(WeightsError, match="28 in all"):
         load_weights(create_model("linear"), {f"key{i}": torch.zeros(1) for i in range(28)})
+
+
+def test_a_size_that_must_be_a_pair_says_so() -> None:
+    with pytest.raises(ConfigError) as caught:
+        create_model("resnet20", image_size=48)
+    assert caught.value.accepts.startswith("a list of 2: integer, integer")

@@ -83,3 +83,15 @@ def test_a_frozen_body_needs_weights() -> None:
     assert "weights of cnn" in caught.value.accepts
     check_body_weights({**values, "weights": "somewhere"})
     check_body_weights(resolve("digits", assignments=["stages.a.epochs=1"]).values)
+
+
+def test_the_command_line_changes_stages_and_adds_none(tmp_path: Path) -> None:
+    # A name that is mistyped would train another stretch of the whole network behind the others.
+    with pytest.raises(ConfigError, match="has no stage 'finetun'") as caught:
+        resolve("photos-finetune", assignments=["stages.finetun.epochs=1"])
+    assert caught.value.where == "command line, key `stages.finetun`"
+    assert caught.value.accepts == "finetune, head"
+    assert "did you mean 'finetune'?" in caught.value.mend
+    added = resolve(write(tmp_path, "  a: {epochs: 1}\n"), assignments=["stages.a.epochs=2"])
+    assert list(added.values["stages"]) == ["a"]
+    assert list(resolve("digits", assignments=["stages.own.epochs=2"]).values["stages"]) == ["own"]

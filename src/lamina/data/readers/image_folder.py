@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final, TypeVar
 
 import numpy as np
@@ -46,7 +46,7 @@ from lamina.data.readers.images import (
     quiet_pillow,
 )
 from lamina.data.readers.pixels import stated_shape
-from lamina.data.readers.sources import Source, SourceFile, shown
+from lamina.data.readers.sources import Source, SourceFile, is_hidden, shown
 from lamina.data.splits import SPLIT_NAMES
 
 # Photographs of different sizes are fitted to this unless data.shape says otherwise: what a small network can learn from.
@@ -80,11 +80,13 @@ class Arrangement:
         images: In the order of their names.
         others: Files that are not read, each as a fault that says why.
         notes: Sentences on folders that were seen through or left out.
+        shelves: Folders on the disk in which the folders of the classes lie.
     """
 
     images: list[Found] = field(default_factory=list)
     others: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    shelves: set[Path] = field(default_factory=set)
 
 
 @register(
@@ -147,7 +149,7 @@ class ImageFolderReader(Reader):
                     for split, _ in decoded.values():
                         split.images = _first_channel(split.images)
                 splits = {name: split for name, (split, _) in decoded.items()}
-        notes += _lost_classes(arranged.images, splits)
+        notes += _lost_classes(arranged.images, splits) + _empty_folders(arranged.shelves)
         stopping = sum(fault.stops for fault in faults.faults)
         if stopping:
             notes.append(
@@ -224,6 +226,8 @@ def _sort_classes(
     for file, folders in pairs:
         if len(folders) > depth:
             result.images.append(Found(file, split, shown(folders[depth])))
+            if file.path is not None and file.opener is None:
+                result.shelves.add(file.path.parents[len(folders) - depth])
             if len(folders) > depth + 1:
                 result.notes.append("Folders inside the class folders count as parts of the class.")
         elif labelled:
@@ -320,12 +324,12 @@ def _size(info: ImageInfo) -> str:
 def _oddities(infos: Sequence[ImageInfo], images: Sequence[Found]) -> list[str]:
     """Sentences on what is unusual in good files and how it is read, each with the first example."""
     kinds: tuple[tuple[str, Callable[[ImageInfo, Found], bool]], ...] = (
-        ("turned upright, as their camera noted (EXIF)", lambda info, found: info.turned),
+        ("turned upright, as the camera noted (EXIF)", lambda info, found: info.turned),
         ("animated, of which the first picture counts", lambda info, found: info.animated),
         ("of 16 bits per channel, of which the upper 8 count", lambda info, found: info.deep),
-        ("CMYK and converted without their colour profile", lambda info, found: info.cmyk),
+        ("CMYK and converted without a colour profile", lambda info, found: info.cmyk),
         (
-            "of another format than their names say and read by their content",
+            "of another format than the name says and read by the content",
             lambda info, found: info.misnamed(found.file.ending),
         ),
     )
@@ -343,6 +347,20 @@ def _lost_classes(images: Sequence[Found], splits: Mapping[str, ImageSplit]) -> 
     kept = {name for split in splits.values() if split.labels is not None for name in split.labels.names}
     lost = sorted({found.label for found in images if found.label is not None} - kept)
     return [f"No image of {', '.join(lost[:12])} can be used; there is no such class."] if lost and kept else []
+
+
+def _empty_folders(shelves: Iterable[Path]) -> list[str]:
+    """A sentence on folders beside those of the classes in which nothing lies: classes that somebody meant to fill."""
+    empty = [
+        shown(f"{shelf.name}/{folder.name}")
+        for shelf in sorted(shelves)
+        for folder in sorted(shelf.iterdir())
+        if folder.is_dir() and not is_hidden(folder.name) and not any(path.is_file() for path in folder.rglob("*"))
+    ]
+    if not empty:
+        return []
+    more = f" and {len(empty) - 12} more" if len(empty) > 12 else ""
+    return [f"Empty folders are no classes: {', '.join(empty[:12])}{more}."]
 
 
 # --- pixels ------------------------------------------------------------------------------------------------------------

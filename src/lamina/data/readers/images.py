@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Final, NamedTuple
@@ -248,19 +249,25 @@ def _opened(file: SourceFile, *, header_only: bool = False) -> Iterator[Image.Im
         try:
             with Image.open(stream, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
+                    raise Image.DecompressionBombError(f"({image.width}x{image.height} pixels)")
                 yield image
         except DataError:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise _fault(
-                f"The image has more than {MAX_PIXELS} pixels, as decompression bombs do: {error}.",
+                f"The image has more than {MAX_PIXELS} pixels{_stated_pixels(error)}, as decompression bombs do.",
                 file.where,
                 mend="scale the image down, or remove it",
             ) from error
         except Exception as error:
             text = str(error).split("\n", 1)[0].rstrip(".") or type(error).__name__
             raise _fault(f"The image is damaged: {text}.", file.where) from error
+
+
+def _stated_pixels(error: Warning | Exception) -> str:
+    """How many the header states; the rest of Pillow's sentence names a limit of its own, which is not ours."""
+    found = re.search(r"\(([\dx]+) pixels\)", str(error))
+    return f" ({found[1]} by its header)" if found is not None else ""
 
 
 def _stream(file: SourceFile, *, header_only: bool) -> BinaryIO:

@@ -64,8 +64,20 @@ def pairs_of(arrays: Mapping[str, NDArray[np.generic]], *, where: str, notes: li
         DataError: Two arrays want one place, or there are no inputs.
     """
     pattern = "|".join(word for words in _WORDS.values() for word in words)
-    plain = {re.sub(rf"(?i)(?<![a-z])({pattern})(?![a-z])", "inputs", name): array for name, array in arrays.items()}
-    return arrays_by_split(plain if len(plain) == len(arrays) else arrays, where=where, notes=notes)
+    called = {re.sub(rf"(?i)(?<![a-z])({pattern})(?![a-z])", "inputs", name): name for name in arrays}
+    if len(called) < len(arrays):
+        return arrays_by_split(arrays, where=where, notes=notes)
+    plain = {word: arrays[name] for word, name in called.items()}
+    told: list[str] = []
+    pairs = arrays_by_split(plain, where=where, notes=told)
+    notes += [_as_called(note, called) for note in told]
+    return pairs
+
+
+def _as_called(note: str, called: Mapping[str, str]) -> str:
+    """A note with the names that stand in the file; only the first word, of the inputs, can be another."""
+    word, space, rest = note.partition(" ")
+    return f"{called.get(word, word)}{space}{rest}"
 
 
 def positions_from_arrays(

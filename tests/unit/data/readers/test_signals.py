@@ -172,3 +172,9 @@ def test_arrays_in_memory() -> None:
     assert data.splits["all"]["signal"].shape == (12, 1, 20)
     splits = load_data({"train": (VALUES, LABELS), "test": (VALUES[:3], LABELS[:3])}, reader="signal")
     assert set(splits.splits) == {"train", "test"}
+
+
+def test_notes_call_arrays_as_the_file_does(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", signals=np.zeros((6, 3, 64), np.float32), labels=np.arange(6) % 2)
+    notes = load_data(tmp_path / "mine.npz").notes
+    assert "signals is read as inputs, labels as labels." in notes
