@@ -247,6 +247,24 @@ def test_stations_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert json.loads((tmp_path / "out.json").read_text()) == told
 
 
+def test_tagged_words_are_told_word_by_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words, run = str(write_tagged(tmp_path / "words.conll", entities=True)), str(tmp_path / "run")
+    small = ["training.epochs=12", "model.hidden_size=16", "optimizer.lr=0.02", "training.tensorboard=false"]
+    document(["train", "wnut17-bilstm-crf", "--data", words, "--run", run, *small], capsys)
+    (found,) = document(["predict", run, "Ann Lee  sings"], capsys)["predictions"]
+    assert [token["word"] for token in found["tokens"]] == ["Ann", "Lee", "sings"]
+    assert found["entities"] == [{"type": "PER", "text": "Ann Lee", "start": 0, "end": 7}]
+    table = tmp_path / "tags.csv"
+    assert main(["predict", run, "Ann Lee  sings", "--output", str(table), "--quiet"]) == 0
+    lines = table.read_text().splitlines()
+    assert lines[0] == "input,number,word,tag,probability,entity"
+    assert lines[2].startswith("Ann Lee  sings,2,Lee,I-PER,")
+    assert lines[3].endswith(",")
+    assert len(document(["predict", run, words], capsys)["predictions"]) == 40
+    assert main(["predict", run, "Ann Lee  sings"]) == 0
+    assert "I-PER" in capsys.readouterr().out
+
+
 def test_a_run_is_repeated_from_its_own_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     document(["train", "iris-mlp", "seed=3", "training.epochs=4", "--run", str(first)], capsys)

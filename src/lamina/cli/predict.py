@@ -14,6 +14,7 @@ from lamina.cli.forecast_rows import forecast_rows, is_forecast
 from lamina.cli.output import SCHEMA, Output, render_json
 from lamina.cli.parser import Parser
 from lamina.cli.subjects import open_bundle, use_threads
+from lamina.cli.tag_rows import is_tagged, tag_rows
 from lamina.core.errors import UsageError
 
 SUMMARY = "predict for files, folders, tables, arrays or texts"
@@ -23,6 +24,7 @@ EXAMPLES = (
     "lamina predict runs/iris-mlp-1 flowers.csv --json",
     "lamina predict runs/pets-1 garden/ --reject",
     "lamina predict runs/sst2-cnn-1 'A film to remember.'",
+    "lamina predict runs/wnut17-bilstm-crf-1 'Ann left New York'",
     "lamina predict resnet20 photo.png --weights resnet20-12fca82f.th",
 )
 _SHOWN = 40
@@ -76,11 +78,13 @@ def run(options: argparse.Namespace, output: Output) -> int:
         write_atomic(target, text.encode("utf-8"))
         output.note(f"{len(predictions):,} predictions: {target}")
     output.document(document)
-    if target is None and is_forecast(predictions):
-        steps = forecast_rows(predictions)
-        output.table([list(row.values()) for row in steps[:_SHOWN]], header=list(steps[0]))
+    if target is None and (is_forecast(predictions) or is_tagged(predictions)):
+        forecast = is_forecast(predictions)
+        steps = forecast_rows(predictions) if forecast else tag_rows(predictions)
+        output.table([list(row.values()) for row in steps[:_SHOWN]], header=list(steps[0]) if steps else ["input"])
         if len(steps) > _SHOWN:
-            output.note(f"… and {len(steps) - _SHOWN:,} more steps; --output FILE or --json gives all.")
+            what = "steps" if forecast else "words"
+            output.note(f"… and {len(steps) - _SHOWN:,} more {what}; --output FILE or --json gives all.")
     elif target is None:
         rows = [[p["input"], *_short(p)] for p in predictions[:_SHOWN]]
         first = predictions[0] if predictions else {}
@@ -112,9 +116,11 @@ def _short(prediction: Mapping[str, Any]) -> list[Any]:
 
 
 def to_csv(predictions: Sequence[Mapping[str, Any]]) -> str:
-    """A table with a row per prediction; nested values get a column each, such as `probabilities.cat`. Of forecasts a row per step."""
+    """A table with a row per prediction; nested values get a column each, such as `probabilities.cat`. Of forecasts a row per step, of tagged words a row per word."""
     if is_forecast(predictions):
         predictions = forecast_rows(predictions)
+    elif is_tagged(predictions):
+        predictions = tag_rows(predictions)
     flat = [
         {
             name: inner
