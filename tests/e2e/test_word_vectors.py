@@ -24,6 +24,7 @@ QUICK = [
     "model.embedding_size=12",
     "optimizer.lr=0.1",
     "training.tensorboard=false",
+    "training.log_every=5",
 ]
 
 
@@ -66,6 +67,10 @@ def test_the_run_keeps_what_it_learned(run: Path) -> None:
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     losses = [line["loss"] for line in logged if line.get("split") == "train_epoch"]
     assert losses[-1] < losses[0]
+    rates = [line["lr"] for line in logged if line.get("split") == "train"]
+    assert rates == pytest.approx([0.1 * (1 - 0.996 * step / 20) for step in (4, 9, 14, 19)], rel=1e-6), (
+        "a straight line"
+    )
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     assert result["steps"] == 4 * 5  # 2,403 words, 600 at a time
     found = bundle.predict(["cat dog", "nothing known"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lamina.core.errors import ShapeError
 from lamina.data.decoded_ahead import join_columns
 from lamina.data.loading import fingerprint
-from lamina.data.ragged import Ragged, RaggedColumns, texts_of, with_lengths
+from lamina.data.ragged import Ragged, RaggedColumns, is_stretch, texts_of, with_lengths
 
 
 @given(st.lists(st.text(max_size=12), max_size=8), st.data())
@@ -81,3 +81,23 @@ def test_another_number_of_rows_is_refused() -> None:
 def test_the_fingerprint_knows_where_rows_end() -> None:
     assert fingerprint({"all": columns("ab", "c")}) != fingerprint({"all": columns("a", "bc")})
     assert fingerprint({"all": columns("ab", "c")}) == fingerprint({"all": columns("ab", "c")})
+
+
+def test_a_stretch_of_rows_is_a_view_since_it_may_be_larger_than_memory() -> None:
+    ragged = Ragged.of_rows([[1, 2], [], [3], [4, 5, 6]])
+    columns = RaggedColumns({}, ragged={"tokens": ragged}, origin=["a", "b", "c", "d"])
+    part = columns.take(torch.tensor([1, 2, 3]))
+    assert part.ragged["tokens"].values.data_ptr() == ragged.values[2:].data_ptr()
+    assert part.ragged["tokens"].offsets.tolist() == [0, 0, 1, 4]
+    assert list(part.origin or ()) == ["b", "c", "d"]
+    chosen = columns.take(torch.tensor([3, 1, 2]))
+    assert chosen.ragged["tokens"].values.tolist() == [4, 5, 6, 3]
+    assert [is_stretch(torch.tensor(rows)) for rows in ([2, 3], [3, 2], [0, 2, 1, 3], [1], [0, 0])] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert not is_stretch(torch.tensor([], dtype=torch.int64))
+    assert columns.take(torch.arange(4)).origin is columns.origin
