@@ -22,6 +22,7 @@ from lamina.data.ragged import Ragged, RaggedColumns
 __all__ = ["StdlibConfig", "stdlib"]
 
 _SPLITS: Final = 3  # train, valid, test; a file at least for each
+_FILES: Final = 10  # at least, of limited text: larger ones than this share are left out
 _LEFT_OUT: Final = frozenset(
     (
         *("test", "tests", "idlelib", "site-packages", "dist-packages", "__pycache__", "lib2to3", "turtledemo"),
@@ -37,7 +38,9 @@ class StdlibConfig(Config):
         "source", description="Whole files, or their documentation strings only."
     )
     max_bytes: int | None = Field(
-        1_000_000, description="About so much text: files are drawn until it is reached; None: all.", ge=1000
+        1_000_000,
+        description="About so much text: files, none of more than a tenth of it, are drawn until it is reached; None: all.",
+        ge=10_000,
     )
     valid_fraction: float = Field(0.05, description="Share of the text for validation.", gt=0, lt=0.5)
     test_fraction: float = Field(0.05, description="Share of the text for the test.", gt=0, lt=0.5)
@@ -69,11 +72,12 @@ def stdlib(config: DataConfig, options: StdlibConfig | None = None) -> Data:
     total = 0
     for name in drawn:
         lines = _lines_of(root / name, options.part)
-        if lines:
-            texts[name] = lines
-            sizes[name] = sum(len(line.encode()) + 1 for line in lines)
-            total += sizes[name]
-        if options.max_bytes is not None and total >= options.max_bytes and len(texts) >= _SPLITS:
+        size = sum(len(line.encode()) + 1 for line in lines)
+        if not lines or (options.max_bytes is not None and size > options.max_bytes // _FILES):
+            continue
+        texts[name], sizes[name] = lines, size
+        total += size
+        if options.max_bytes is not None and total >= options.max_bytes:
             break
     if len(texts) < _SPLITS:
         raise DataError(
@@ -120,13 +124,15 @@ def _lines_of(path: Path, part: str) -> list[str]:
 
 
 def _divided(sizes: dict[str, int], total: int, shares: dict[str, float]) -> dict[str, list[str]]:
-    """Each file to the first split that has not got its share yet, the others to train."""
-    parts: dict[str, list[str]] = {"train": [], **{name: [] for name in shares}}
-    for name in sizes:
-        still_open = [
-            split for split, share in shares.items() if sum(sizes[file] for file in parts[split]) < share * total
-        ]
-        parts[still_open[0] if still_open else "train"].append(name)
+    """Each file to the split that lacks most of its share; none stays empty."""
+    lacking = {name: share * total for name, share in {"train": 1 - sum(shares.values()), **shares}.items()}
+    parts: dict[str, list[str]] = {name: [] for name in lacking}
+    for number, (file, size) in enumerate(sizes.items()):
+        empty = [name for name, files in parts.items() if not files]
+        is_needed = len(sizes) - number <= len(empty)
+        chosen = max(empty if is_needed else lacking, key=lambda name: lacking[name])
+        parts[chosen].append(file)
+        lacking[chosen] -= size
     return parts
 
 

@@ -435,9 +435,9 @@ class Trainer:
             self._train_mode()
             while cursor.batch < self._steps_per_epoch and cursor.stage_step < self._stage_steps:
                 self._run_segment(self._segment_length(until))
-                if self._interruption.wanted or (
-                    cursor.step == until and (until_pending or cursor.batch < self._steps_per_epoch)
-                ):
+                # The last step of a stage ends its epoch, also in the middle of the data (training.steps).
+                ends = cursor.batch == self._steps_per_epoch or cursor.stage_step == self._stage_steps
+                if self._interruption.wanted or (cursor.step == until and (until_pending or not ends)):
                     self._interrupt()
 
     def _interrupt(self) -> None:

@@ -56,9 +56,19 @@ def test_files_are_whole_and_in_one_split_each(data: Data) -> None:
 def test_the_size_is_limited_and_the_shares_are_kept(data: Data) -> None:
     sizes = {split: sum(len(line.encode()) + 1 for line in lines_of(data, split)) for split in data.splits}
     total = sum(sizes.values())
-    assert 200_000 <= total < 500_000  # the last file is whole
-    assert sizes["valid"] >= 0.05 * total
-    assert sizes["train"] == max(sizes.values())
+    assert 200_000 <= total <= 220_000  # the last file is whole, and no file is larger than a tenth
+    assert sizes["train"] > 0.85 * total
+    assert min(sizes.values()) > 0.02 * total
+
+
+def test_each_split_has_its_share_and_none_is_empty() -> None:
+    sizes = {f"file{number}": size for number, size in enumerate([500, 30, 40, 200, 10, 60, 100, 60])}
+    found = stdlib_corpus._divided(sizes, 1000, {"valid": 0.05, "test": 0.05})
+    held = {split: sum(sizes[file] for file in files) for split, files in found.items()}
+    assert sorted(file for files in found.values() for file in files) == sorted(sizes)
+    assert held == {"train": 840, "valid": 100, "test": 60}
+    few = stdlib_corpus._divided({"a": 1, "b": 100, "c": 50}, 151, {"valid": 0.05, "test": 0.05})
+    assert few == {"train": ["a"], "valid": ["b"], "test": ["c"]}
 
 
 def test_it_is_the_same_each_time(data: Data) -> None:
@@ -68,12 +78,6 @@ def test_it_is_the_same_each_time(data: Data) -> None:
         assert isinstance(columns, RaggedColumns)
         assert isinstance(other, RaggedColumns)
         assert torch.equal(columns.ragged["text"].values, other.ragged["text"].values)
-
-
-def test_a_smaller_limit_draws_some_of_the_same_files(data: Data) -> None:
-    smaller = stdlib(CONFIG, StdlibConfig(max_bytes=100_000))
-    names = {name for split in smaller.splits for name in files_of(smaller, split)}
-    assert names < {name for split in data.splits for name in files_of(data, split)}
 
 
 def test_documentation_strings_alone() -> None:
