@@ -10,6 +10,7 @@ from typing import Any, Final
 from lamina.core import registry
 from lamina.core.errors import ConfigError, DataError
 from lamina.data.columns import Data
+from lamina.data.ragged import RaggedColumns
 from lamina.recipes.recipe import Recipe, known_values
 from lamina.tasks.spans import detect_scheme
 
@@ -23,6 +24,10 @@ _CHANNELS: Final = (32, 64, 64, 128, 128, 128)
 # The networks for signals and volumes halve each axis so often; shorter ones are halved while this much is left.
 _HALVINGS: Final = 3
 _LEAST_LEFT: Final = 2
+# Texts of more bytes on average are read as whole reviews are; few texts are read more often, until so many were seen.
+_LONG_TEXT: Final = 500
+_TEXTS_SEEN: Final = 50_000
+_MOST_EPOCHS: Final = 20
 # How a task's name begins -> (the columns of which it needs one, what such data is called).
 _NEEDS: Final = {
     "image-": (("image",), "images"),
@@ -32,6 +37,7 @@ _NEEDS: Final = {
     "time-series-forecasting": (("series", "past"), "a time series"),
     "volume-": (("volume",), "volumes"),
     "token-classification": (("tags",), "words with a tag each"),
+    "text-": (("text",), "texts"),
 }
 
 
@@ -79,6 +85,8 @@ def choose_recipe(data: Data) -> Chosen:
             return Chosen("ud-pos-bilstm", f"{what}: a bidirectional LSTM over words and characters")
         why = "tags that mark entities: a bidirectional LSTM with a conditional random field"
         return Chosen("conll2000-bilstm-crf", f"{what}, {why}")
+    if "text" in columns:
+        return _for_texts(data, rows)
     if "series" in columns or "past" in columns:
         width = (columns.get("series") or columns["past"]).shape[-1]
         what = f"a time series of {rows:,} rows and {width} column{'s' if width > 1 else ''} of numbers"
@@ -93,6 +101,22 @@ def choose_recipe(data: Data) -> Chosen:
             )
         raise _nothing("a table without a target", data)
     raise _nothing(f"columns {', '.join(columns) or 'of no kind'}", data)
+
+
+def _for_texts(data: Data, rows: int) -> Chosen:
+    """Running text is learned to be written; texts of classes are told apart by convolutions over their words."""
+    if data.spec.ordered:
+        what = f"running text of {rows:,} lines"
+        return Chosen("shakespeare-lstm", f"{what}: an LSTM that learns to write it, character by character")
+    if not data.spec.classes:
+        raise _nothing("texts without classes", data)
+    num_bytes = sum(len(part.ragged["text"].values) for part in data.splits.values() if isinstance(part, RaggedColumns))
+    what = f"{rows:,} texts of {num_bytes / max(rows, 1):.0f} bytes on average in {len(data.spec.classes)} classes"
+    name = "imdb-cnn" if num_bytes > _LONG_TEXT * rows else "sst2-cnn"
+    own = known_values(name)["training"]["epochs"]
+    epochs = max(own, min(_MOST_EPOCHS, math.ceil(_TEXTS_SEEN / max(rows, 1))))
+    values = {"training": {"epochs": epochs}} if epochs > own else {}
+    return Chosen(name, f"{what}: convolutions over words", values)
 
 
 def _fitting_blocks(size: tuple[int, ...]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import torch
 
 from lamina.core.errors import DataError
 from lamina.core.registry import names
-from lamina.data.columns import Columns, Data, DataSpec, column_spec
+from lamina.data.columns import Columns, ColumnSpec, Data, DataSpec, column_spec
 from lamina.data.loading import load_data
+from lamina.data.ragged import Ragged, RaggedColumns
 from lamina.recipes.choose import choose_recipe
 from lamina.recipes.session import choose_for
 
@@ -78,3 +79,25 @@ def test_it_chooses_only_recipes_that_exist() -> None:
         choose_recipe(data).name for data in (images(5000, 28), images(9, 9), load_data("wine"), load_data("moons"))
     }
     assert chosen <= set(names("recipe"))
+
+
+def texts(rows: list[str], *, classes: bool = True, ordered: bool = False) -> Data:
+    labels = {"label": torch.arange(len(rows)) % 2} if classes else {}
+    columns = RaggedColumns(labels, ragged={"text": Ragged.of_texts(rows)})
+    specs = {"text": ColumnSpec(role="text", dtype="uint8", shape=(-1,))}
+    if classes:
+        specs["label"] = column_spec("label", labels["label"], classes=("0", "1"))
+    spec = DataSpec(columns=specs, num_rows={"all": len(rows)}, ordered=ordered)
+    return Data(splits={"all": columns}, spec=spec, source="somewhere")
+
+
+def test_texts_by_their_length_and_number() -> None:
+    short, long = choose_recipe(texts(["a good film"] * 10)), choose_recipe(texts(["word " * 200] * 10))
+    assert (short.name, long.name) == ("sst2-cnn", "imdb-cnn")
+    # Ten texts are read more often than the recipe says, sixty thousand are not.
+    assert short.values == {"training": {"epochs": 20}}
+    assert choose_recipe(texts(["a good film"] * 60_000)).values == {}
+    assert choose_recipe(texts(["a line"] * 9, classes=False, ordered=True)).name == "shakespeare-lstm"
+    with pytest.raises(DataError, match="No recipe suits texts without classes"):
+        choose_recipe(texts(["a line"] * 9, classes=False))
+    assert {"sst2-cnn", "imdb-cnn", "shakespeare-lstm"} <= set(names("recipe"))
