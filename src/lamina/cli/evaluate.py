@@ -58,9 +58,9 @@ def run(options: argparse.Namespace, output: Output) -> int:
     from lamina.data.loading import load_data, load_like
 
     config = DataConfig.from_values({**section, **given}, where="data")
-    # What arrays are, images or series or volumes, the model knows best.
-    is_position = any(name in bundle.spec.columns for name in ("signal", "volume", "past"))
-    data = load_like(path, spec=bundle.spec, config=config) if is_position else load_data(path, config=config)
+    # What arrays are, images or series or volumes, and which column of texts is the answer, the model knows best.
+    is_known = any(name in bundle.spec.columns for name in ("signal", "volume", "past", "text"))
+    data = load_like(path, spec=bundle.spec, config=config) if is_known else load_data(path, config=config)
     own = _own_split(data, run_folder)
     if own is None and data.reader in ("table", "image-folder"):
         # The few rows of a table to be judged may look otherwise than those of training: its columns decide. Photographs
