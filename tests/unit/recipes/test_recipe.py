@@ -78,9 +78,7 @@ def test_the_factory_fills_no_field_that_recipes_do_not_leave_open() -> None:
     made_up = [DataSpec(columns={name: column, "label": label}, num_rows={}) for name, column in pairs]
     windows = {name: ColumnSpec(role="series", dtype="float32", shape=(8, 2)) for name in ("past", "future")}
     made_up.append(DataSpec(columns={**windows, "label": label}, num_rows={}))
-    words, letters = (
-        ColumnSpec(role="tokens", dtype="int64", shape=shape, vocab_size=9) for shape in ((-1,), (-1, 4))
-    )
+    words, letters = (ColumnSpec(role="tokens", dtype="int64", shape=shape, vocab_size=9) for shape in ((-1,), (-1, 4)))
     made_up.append(DataSpec(columns={"input_ids": words, "char_ids": letters, "label": label}, num_rows={}))
     for spec in [*(load_data(source).spec for source in ("digits", "iris", "diabetes")), *made_up]:
         if "number" in spec.columns:
