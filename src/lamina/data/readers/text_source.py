@@ -90,9 +90,7 @@ def _utf16(head: bytes) -> str:
 # --- lines in a stream -------------------------------------------------------------------------------------------------
 
 
-def read_lines(
-    file: SourceFile, *, faults: FaultList, encoding: str | None = None, told: bool = True
-) -> Iterator[tuple[int, str | None]]:
+def read_lines(file: SourceFile, *, faults: FaultList, encoding: str | None = None) -> Iterator[tuple[int, str | None]]:
     """(line number from 1, line without its end) of a whole file.
 
     A line that cannot be decoded, or that holds a zero byte, is a fault and comes as None, so that what is around it (a
@@ -100,19 +98,17 @@ def read_lines(
 
     Args:
         encoding: As `data.encoding`; by default what a byte-order mark says, else UTF-8.
-        told: False when the faults of this file were listed in an earlier pass.
 
     Raises:
         DataError: The file is damaged, or UTF-16 that does not decode.
     """
-    found = faults if told else FaultList()
     number = 0
     for offset, block, codec in _blocks(file, encoding):
-        for line in _decoded(block, codec, offset, number, file.where, found):
+        for line in _decoded(block, codec, offset, number, file.where, faults):
             number += 1
             yield number, line
     if number == 0:
-        found.add(Fault(file.where, "the file is empty"))
+        faults.add(Fault(file.where, "the file is empty"))
 
 
 def _blocks(file: SourceFile, stated: str | None) -> Iterator[tuple[int, bytes, str]]:
