@@ -38,7 +38,8 @@ class TextCNNConfig(Config):
     )
     embedding_std: float = Field(0.1, description="Standard deviation of the vectors that words begin with.", gt=0)
     initialiser: str = Field(
-        "kaiming-uniform", description="Name of the initialiser of convolutions and head; biases are zero."
+        "kaiming-uniform",
+        description="Name of the initialiser of the convolutions; the head begins with at most 1 / sqrt(inputs), biases with zero.",
     )
 
 
@@ -99,6 +100,14 @@ class TextCNN(nn.Module):
         self.dropout = Dropout(dropout)
         self.head = nn.Linear(self.hidden_size, num_classes)
         initialise(self, initialiser, generator=torch.default_generator)
+
+    def draw_own(self, generator: torch.Generator) -> None:
+        """Let the head begin with small weights, 1 / sqrt(its inputs) at most, so that its first guesses shake no word vector."""
+        if not self.head.weight.is_meta:
+            bound = self.hidden_size**-0.5
+            drawn = torch.empty(self.head.weight.shape).uniform_(-bound, bound, generator=generator)
+            with torch.no_grad():
+                self.head.weight.copy_(drawn)
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:

@@ -45,7 +45,7 @@ declare(
     },
     optimizer={"name": "adam", "lr": 1e-3},
     schedule={"name": "polynomial", "warmup_fraction": 0.1},
-    training={"epochs": 2, "batch_size": 64, "ema_decay": 0.999},
+    training={"epochs": 2, "batch_size": 64, "monitor": "accuracy"},
 )
 
 declare(
@@ -66,7 +66,7 @@ declare(
     },
     optimizer={"name": "adam", "lr": 2e-3},
     schedule={"name": "polynomial", "warmup_fraction": 0.1},
-    training={"epochs": 2, "batch_size": 128, "clip_norm": 5.0, "ema_decay": 0.999},
+    training={"epochs": 2, "batch_size": 128, "clip_norm": 5.0, "ema_decay": 0.999, "monitor": "accuracy"},
 )
 
 declare(

@@ -30,6 +30,7 @@ def test_it_learns_and_is_taken_away(tmp_path: Path) -> None:
     assert bundle.labels == tuple(WORDS)
     found = bundle.predict(["The plot was LOVELY", "it was awful , the film"])
     assert [row["label"] for row in found] == ["good", "bad"]
+    assert len(bundle.predict(["", "fine"])) == 2  # an empty text is a text, and no folder
     again = bundle.evaluate(review_data().splits["valid"])
     assert again.metrics["accuracy"] == result.metrics["valid/accuracy"]
     assert again.details["confusion_matrix"]
