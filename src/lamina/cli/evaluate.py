@@ -96,6 +96,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
         passed, refused = outsiders["outsiders_passed"], outsiders["insiders_refused"]
         output.text(f"\noutsiders that pass: {passed:,} of {outsiders['num_outsiders']:,}")
         output.text(f"rows of known classes that are refused: {refused:,} of {outsiders['num_insiders']:,}")
+        output.text(f"area under the curve of known rows against outsiders: {outsiders['roc_auc']:.4f}")
     if matrix is not None and len(bundle.labels) <= 26:
         output.text("\nconfusion matrix (rows: true, columns: predicted)")
         rows = [[label, *row] for label, row in zip(bundle.labels, matrix, strict=True)]

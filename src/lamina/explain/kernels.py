@@ -172,9 +172,16 @@ def _panel(kernel: Images) -> Images:
     if len(kernel) > _MOST_CHANNELS:
         kernel = kernel.mean(axis=0, keepdims=True)
     if kernel.ndim == 4:  # slices of a volume side by side, channels below one another
-        rows = [np.concatenate(list(channel), axis=1) for channel in kernel]
-        return np.concatenate(rows, axis=0)
-    return np.concatenate(list(kernel), axis=1)
+        return _apart([_apart(list(channel), axis=1) for channel in kernel], axis=0)
+    return _apart(list(kernel), axis=1)
+
+
+def _apart(pictures: list[Images], *, axis: int) -> Images:
+    """Pictures one after the other with a gap of one element, so that it is seen where each ends."""
+    gap = list(pictures[0].shape)
+    gap[axis] = 1
+    parts = [part for picture in pictures for part in (np.full(gap, np.nan), picture)]
+    return np.concatenate(parts[1:], axis=axis)
 
 
 def _arrangement(weight: Images, *, coloured: bool, scale: float) -> str:

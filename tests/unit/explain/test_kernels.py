@@ -15,7 +15,7 @@ from lamina.core.errors import UsageError
 from lamina.data.columns import ColumnSpec, DataSpec
 from lamina.explain import kernels
 from lamina.explain.drawing import draw
-from lamina.explain.kernels import KernelsConfig, kernels_view
+from lamina.explain.kernels import KernelsConfig, _panel, kernels_view
 from lamina.explain.views import Subject
 from lamina.models.lenet import LeNet
 from lamina.models.linear import Linear
@@ -113,3 +113,11 @@ def test_what_has_no_kernels() -> None:
         kernels_view(Subject(Linear(in_features=13)), KernelsConfig())
     assert "image_shape" in caught.value.mend
     kernels_view(Subject(Linear(in_features=12)), KernelsConfig(image_shape=(3, 2, 2)))
+
+
+def test_slices_and_channels_stand_apart() -> None:
+    volume = np.arange(8.0).reshape(1, 2, 2, 2)
+    assert np.array_equal(_panel(volume), [[0, 1, np.nan, 4, 5], [2, 3, np.nan, 6, 7]], equal_nan=True)
+    assert _panel(np.zeros((2, 3, 2, 2))).shape == (5, 8)
+    assert _panel(np.zeros((2, 5, 5))).shape == (5, 11)
+    assert _panel(np.zeros((1, 5, 5))).shape == (5, 5)
