@@ -209,7 +209,8 @@ def _texts(
     for name, number in by_name.items():
         if (match := _MARK.fullmatch(name)) is not None:
             marked.setdefault((match[1], match[3] or ""), {})[match[2]] = number
-    for marks in marked.values():
+    # Of `sentence1` and `sentence1_parse` the shorter name is the text itself.
+    for _, marks in sorted(marked.items(), key=lambda item: len(item[0][0] + item[0][1])):
         for one, two in (("1", "2"), ("a", "b")):
             if one in marks and two in marks and looks[marks[one]].words >= 1.5:
                 return marks[one], marks[two], True, "two columns of texts whose names go together"

@@ -288,7 +288,8 @@ def _is_header(rows: Sequence[Sequence[str]], width: int) -> bool:
     if len(first) != width or not below:
         return False
     cells = [cell.strip() for cell in first]
-    if any(len(cell) > 40 or is_number(cell) for cell in cells) or len(set(cells)) < len(cells):
+    named = [cell for cell in cells if cell]
+    if any(len(cell) > 40 or is_number(cell) for cell in named) or len(set(named)) < len(named) or not named:
         return False
     if any(map(is_known_name, cells)) or sum(map(is_language, cells)) > 1:
         return True

@@ -241,3 +241,34 @@ def test_a_score_with_whole_numbers_may_be_either(tmp_path: Path) -> None:
     assert load_data(tmp_path / "a.tsv").spec.classes == ("1", "2", "3", "4", "5")
     data = load_data(tmp_path / "a.tsv", target="number")
     assert data.splits["all"]["target"][:3].tolist() == [[1.0], [2.0], [3.0]]
+
+
+def test_names_with_something_behind_them(tmp_path: Path) -> None:
+    """As in SNLI: beside each sentence its parse, several judgements, and one that counts."""
+    rows = [
+        {
+            "annotator_labels": ["yes", "no"],
+            "gold_label": label,
+            "sentence1": f"one man eats {n}",
+            "sentence1_parse": f"(S one (NP man) eats {n})",
+            "sentence2": f"he sleeps {n}",
+            "sentence2_parse": f"(S he (VP sleeps) {n})",
+        }
+        for n, label in enumerate(["yes", "no", "yes", "-"])
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = load_data(tmp_path / "a.jsonl", on_fault="skip")
+    assert (texts(data)[0], texts(data, column="text_pair")[0], labels(data)) == (
+        "one man eats 0",
+        "he sleeps 0",
+        ["yes", "no", "yes"],
+    )
+    assert [(fault.row, fault.value) for fault in data.faults] == [(4, "-")]
+
+
+def test_columns_without_a_name(tmp_path: Path) -> None:
+    """As in a collection of short messages that went through a spreadsheet."""
+    rows = "".join(f'{("ham", "spam")[n % 2]},"call me, number {n}",,,\n' for n in range(6))
+    (tmp_path / "a.csv").write_text("v1,v2,,,\n" + rows)
+    data = load_data(tmp_path / "a.csv")
+    assert (data.spec.classes, texts(data)[0]) == (("ham", "spam"), "call me, number 0")
