@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lamina.nn.convolution import CONVOLUTIONS, TRANSPOSED
 from lamina.nn.pooling import ADAPTIVE_POOLS, AVERAGE_POOLS, MAX_POOLS
+from lamina.nn.recurrent_cells import Cell, GRUCell
 from lamina.nn.windows import numbers, window_steps
 
 __all__ = ["CONVOLUTIONS", "TRANSPOSED", "how_it_came", "numbers"]
@@ -31,6 +32,11 @@ def how_it_came(module: nn.Module, source: Sequence[int], result: Sequence[int])
         parts.append(_counted(f"{module.out_channels}*({inner}*{kernel}", module.bias, module))
     elif isinstance(module, nn.Linear):
         parts.append(_counted(f"{module.out_features}*({module.in_features}", module.bias, module))
+    elif isinstance(module, Cell):
+        gates = len(module.gates_in_order)
+        more = f" + {module.hidden_size}" if isinstance(module, GRUCell) else ""
+        product = f"{gates}*{module.hidden_size}*({module.input_size} + {module.hidden_size} + 1){more}"
+        parts.append(f"{product} = {sum(p.numel() for p in module.parameters()):,} parameters")
     elif isinstance(module, nn.Flatten) and len(source) > 2:
         parts.append(f"{'*'.join(map(str, source[1:]))} = {result[-1]}")
     elif isinstance(module, BATCH_NORMS) and module.affine:

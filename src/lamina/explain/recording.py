@@ -18,6 +18,7 @@ from torch.utils.flop_counter import flop_registry
 
 from lamina.explain.derivations import CONVOLUTIONS, TRANSPOSED, how_it_came, numbers
 from lamina.nn.arithmetic import ReceptiveField, adaptive_windows
+from lamina.nn.recurrent_cells import Cell
 
 __all__ = ["Recorder", "Row", "Shape", "own_buffers", "shapes_of"]
 
@@ -189,6 +190,10 @@ class Recorder(TorchDispatchMode):
             return
         row.how = how_it_came(module, inputs[0].shape, outputs[0].shape)
         seen = self._seen_by(outputs[0])
+        if seen is not None and isinstance(module, Cell):
+            seen = _Seen(seen.fields, whole=True)  # all that came before
+            for value in outputs:
+                self._mark(value, seen)
         if seen is not None and isinstance(module, nn.Linear) and inputs[0].ndim == 2:
             seen = _Seen(seen.fields, whole=True)  # behind a flattened image every unit reads all of it
             self._mark(outputs[0], seen)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lamina.core.errors import ConfigError, DtypeError, LaminaError, ShapeError
+from lamina.explain.views import Subject, show_view
 from lamina.models.factory import create_model
 
 LANGUAGE = {"vocab_size": 12, "num_classes": 12, "embedding_size": 6, "hidden_size": 6, "readout": "each"}
@@ -28,6 +29,16 @@ def test_counts() -> None:
         )
     layer = 4 * 200 * (200 + 200 + 1)
     assert sum(p.numel() for p in model.parameters()) == 10_000 * 200 + 2 * layer + 10_000 * 201
+
+
+def test_layers_are_counted_in_words() -> None:
+    model = create_model("gru", in_channels=3, hidden_size=5, num_layers=2)
+    rows = {row["name"]: row for row in show_view("layers", Subject(model)).document["layers"]}
+    first, second = rows["recurrent.layers.0"], rows["recurrent.layers.1"]
+    assert first["how"] == "3*5*(3 + 5 + 1) + 5 = 140 parameters"
+    assert first["num_parameters"] == 140
+    assert (first["type"], first["flops"]) == ("GRULayer", 16 * 2 * 3 * 5 * (3 + 5))
+    assert second["receptive_field"] == 16
 
 
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
