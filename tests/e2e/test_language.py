@@ -96,3 +96,13 @@ def test_the_run_replays_exactly(run: Path, capsys: pytest.CaptureFixture[str]) 
     found = document(capsys, "verify", str(run))
     assert found["resume_exact"] is True
     assert found["golden"] is True
+
+
+def test_predict_says_how_likely_each_text_is(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "two.txt"
+    text.write_text("import os\n\x7f\x7f\x7f\n")
+    likely, unlikely = document(capsys, "predict", str(run), str(text))["predictions"]
+    assert (likely["num_tokens"], unlikely["num_tokens"]) == (9, 3)
+    assert likely["perplexity"] > 1
+    assert main(["predict", str(run), str(text)]) == 0
+    assert "perplexity" in capsys.readouterr().out.splitlines()[0]

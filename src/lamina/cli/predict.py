@@ -88,7 +88,8 @@ def run(options: argparse.Namespace, output: Output) -> int:
     elif target is None:
         rows = [[p["input"], *_short(p)] for p in predictions[:_SHOWN]]
         first = predictions[0] if predictions else {}
-        output.table(rows, header=["input", "label", "probability"] if "label" in first else ["input", "value"])
+        number = "perplexity" if "perplexity" in first else "value"
+        output.table(rows, header=["input", "label", "probability"] if "label" in first else ["input", number])
         if len(predictions) > _SHOWN:
             output.note(f"… and {len(predictions) - _SHOWN:,} more; --output FILE or --json gives all.")
     return 0
@@ -112,6 +113,8 @@ def _short(prediction: Mapping[str, Any]) -> list[Any]:
     if "label" in prediction:
         label = "(none)" if prediction.get("rejected") else prediction["label"]
         return [label, prediction.get("probability")]
+    if "perplexity" in prediction:
+        return [prediction["perplexity"]]
     return [prediction.get("value", json.dumps(prediction.get("values")))]
 
 
