@@ -41,8 +41,6 @@ _AGREEING: Final = 0.9
 _FEW: Final = 0.02
 # Cells are separated in the least suspicious of ways; one of many columns is a table of numbers.
 MAX_COLUMNS: Final = 64
-csv.field_size_limit(1 << 30)
-
 Row = tuple[int, list[str]]
 
 
@@ -370,12 +368,18 @@ def split_rows(
 
 def _parsed(text: str, delimiter: str) -> tuple[list[str] | None, str]:
     """(cells, "") of a row; (None, "") where a quote is still open; (None, problem) where it cannot become a row."""
+    # The library's limit on a cell is one for all of the process: raised for a long text, and put back.
+    limit = csv.field_size_limit()
+    if len(text) > limit:
+        csv.field_size_limit(len(text))
     try:
         return next(csv.reader(_kept(text), delimiter=delimiter, strict=True)), ""
     except csv.Error as error:
         if "unexpected end of data" in str(error):
             return None, ""
         return None, f"the quotes do not fit: {error}"
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _kept(text: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv as csv_module
 import gzip
 import io
 import json
@@ -272,3 +273,12 @@ def test_columns_without_a_name(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("v1,v2,,,\n" + rows)
     data = load_data(tmp_path / "a.csv")
     assert (data.spec.classes, texts(data)[0]) == (("ham", "spam"), "call me, number 0")
+
+
+def test_a_cell_longer_than_the_library_allows(tmp_path: Path) -> None:
+    long = 'so "long", ' * 20_000
+    quoted = long.replace('"', '""')
+    (tmp_path / "a.csv").write_text(f'label,text\n1,"{quoted}"\n0,"a, b"\n')
+    limit = csv_module.field_size_limit()
+    assert texts(load_data(tmp_path / "a.csv", reader="text-table")) == [long, "a, b"]
+    assert csv_module.field_size_limit() == limit
