@@ -143,7 +143,7 @@ CASES: Final[Cases] = {
                 unpack(g.folder / "photos", {f"cat/{n}.png": png(value=n) for n in range(6)}),
                 ["train", "mnist-mlp", "--data", "photos"],
             )[1],
-            "The data has only the class 'cat' | column 'label' | name the column of the labels with",
+            "The data has only the class 'cat' | labels of the images | the images of each class into a folder of its own",
         ),
     },
     "image archive": {

@@ -325,12 +325,14 @@ def _classes(spec: DataSpec) -> tuple[str, ...]:
     classes = spec.classes
     if len(classes) < 2:
         what = f"only the class {classes[0]!r}" if classes else "no classes"
-        if any(column.role == "image" for column in spec.columns.values()):  # mostly folders, which have no columns
+        if classes and any(column.role == "image" for column in spec.columns.values()):
+            # Mostly folders of photographs, whose labels are no column that could be named.
             raise DataError(
                 f"The data has {what}.",
                 where="labels of the images",
                 accepts="images of at least two classes",
-                mend="lay the images of each class into a folder of its own: PATH/CLASS/FILE",
+                mend="lay the images of each class into a folder of its own, PATH/CLASS/FILE; of a table, name the column "
+                "of the labels with data.label=…",
             )
         raise DataError(
             f"The data has {what}.",
