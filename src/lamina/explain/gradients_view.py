@@ -147,7 +147,9 @@ def _norms(score: Tensor, steps: list[Tensor]) -> Tensor:
     """Norm of the derivative by each of the tensors (B, H): (B, T); zero where nothing depends on it."""
     found = torch.autograd.grad(score, steps, retain_graph=True, allow_unused=True)
     columns = [
-        torch.zeros(len(step)) if gradient is None else gradient.detach().float().norm(dim=1).cpu()
+        torch.zeros(len(step), dtype=torch.float64)
+        if gradient is None
+        else gradient.detach().double().norm(dim=1).cpu()
         for gradient, step in zip(found, steps, strict=True)
     ]
     return torch.stack(columns, dim=1)
