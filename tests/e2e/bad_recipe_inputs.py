@@ -146,7 +146,7 @@ CASES: Final[Cases] = {
         ),
         "a metric to watch that is not there": (
             lambda g: ["train", "iris-mlp", "training.monitor=acuracy"],
-            "There is no metric called 'acuracy' | training.monitor | did you mean 'accuracy' or 'top5_accuracy'?",
+            "There is no metric called 'acuracy' | training.monitor | did you mean 'accuracy' or 'top5_accuracy'",
         ),
         "a seed that is a word": (
             lambda g: ["train", "iris-mlp", "seed=lucky"],
