@@ -228,6 +228,12 @@ def test_months_that_follow_keep_their_day() -> None:
     fifth = parse_stamp("2019-11-05 06:00")
     assert fifth is not None
     assert time_text(int(following_times(fifth, SeriesTiming(months=3), 1)[0])) == "2020-02-05 06:00:00"
+    thirtieth = parse_stamp("2020-01-30")
+    assert thirtieth is not None
+    assert [time_text(stamp) for stamp in following_times(thirtieth, SeriesTiming(months=1), 2).tolist()] == [
+        "2020-02-29",
+        "2020-03-30",
+    ]
     assert natural_season(SeriesTiming(months=3)) == 4
 
 
