@@ -134,6 +134,7 @@ class TokenClassification(Task):
 
     def check_columns(self, columns: Columns) -> None:
         """Refuse tags outside the set, rows whose tags and words differ in number, and tags of another scheme; one scan."""
+        tokens = columns.ragged.get("tokens") if isinstance(columns, RaggedColumns) else None
         columns = columns.raw
         if not isinstance(columns, RaggedColumns) or "tags" not in columns.ragged:
             raise DataError(
@@ -164,6 +165,16 @@ class TokenClassification(Task):
                     where=row_name(columns, row),
                     accepts="one tag per word",
                     mend="give every word a tag; `O` or `_` where there is nothing to say",
+                )
+        if tokens is not None:
+            more = (tokens.lengths > lengths.clamp(min=1)).nonzero()
+            if len(more):
+                row = int(more[0, 0])
+                raise DataError(
+                    f"The {int(lengths[row])} words of the row are {int(tokens.lengths[row])} tokens; {len(more)} rows are such.",
+                    where=row_name(columns, row),
+                    accepts="one token per word",
+                    mend="write words that contain <unk>, <pad> or <eos> in another way, such as [unk]",
                 )
         self._refuse_other_scheme(columns, values, lengths)
 

@@ -240,6 +240,16 @@ def test_wrong_tags_are_refused_with_their_row() -> None:
     assert caught.value.where == "words.conll:10"
 
 
+def test_words_that_become_several_tokens_are_refused() -> None:
+    data = tagged("Ann/B-PER lives/O", "a<unk>b/O Ann/B-PER", "<unk>/O Ann/B-PER")
+    pipeline = pipeline_of(data)
+    with pytest.raises(DataError, match="The 2 words of the row are 4 tokens; 1 rows are such") as caught:
+        pipeline.task.check_columns(pipeline.preprocessing.encode(data.splits["train"]))
+    assert caught.value.where == "words.conll:10"
+    whole = data.splits["train"].take(torch.tensor([0, 2]))
+    pipeline.task.check_columns(pipeline.preprocessing.encode(whole))
+
+
 def test_iob1_is_not_taken_for_bio() -> None:
     data = tagged("Ann/I-PER Smith/I-PER in/O Rome/I-LOC", "Ann/I-PER Bob/B-PER", "Rome/I-LOC Paris/B-LOC")
     with pytest.raises(DataError, match=r"'I-PER' begins an entity; 4 entities begin so, 2 with B") as caught:
