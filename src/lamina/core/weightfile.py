@@ -209,7 +209,12 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     except (*_ZIP_FAULTS, OSError) as error:
         if isinstance(error, WeightsError):
             raise
-        raise _fault(f"The NPZ file is damaged: {str(error).rstrip('.') or 'it ends early'}.", where) from error
+        why = (
+            "it was cut off or changed on the way" if isinstance(error, zipfile.BadZipFile) else str(error).rstrip(".")
+        )
+        raise _fault(
+            f"The NPZ file is damaged: {why or 'it ends early'}.", where, mend="download or copy it again"
+        ) from error
     return tensors
 
 
@@ -271,10 +276,12 @@ def _shown(name: Any, item: Any) -> str:
     return f"{name} = {item:g}" if isinstance(item, int | float) and not isinstance(item, bool) else str(name)
 
 
-def _fault(what: str, where: str) -> WeightsError:
+def _fault(
+    what: str, where: str, *, mend: str = "write it again with numpy.savez from plain arrays, or give safetensors"
+) -> WeightsError:
     return WeightsError(
         what,
         where=where,
         accepts="an NPZ of plain arrays of numbers by name, as long as their headers say",
-        mend="write it again with numpy.savez from plain arrays, or give safetensors",
+        mend=mend,
     )

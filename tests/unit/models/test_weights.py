@@ -436,13 +436,13 @@ def test_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("word", "what", "mend"),
     [
-        ("none.pth", "There is no file none.pth", "give a safetensors file"),
+        ("none.pth", "There is no file none.pth", "a safetensors file or a bundle"),
         ("microsoft/resnet-18", "There is no file", "hf:microsoft/resnet-18 takes it from the hub"),
         ("hf:resnet", "is no name of the hub", "copy the name"),
         ("hf:../../etc", "is no name of the hub", "copy the name"),
         ("hf:a/b@../../x", "is no name of the hub", "copy the name"),
         ("hf:a/b@", "is no name of the hub", "copy the name"),
-        ("akamaster-resnet:", "There is no file", "give a safetensors file"),
+        ("akamaster-resnet:", "There is no file", "a safetensors file or a bundle"),
     ],
 )
 def test_words_that_mean_nothing(word: str, what: str, mend: str) -> None:
@@ -493,3 +493,10 @@ def test_the_published_cifar_resnets_load(name: str, file: str, tensors: int) ->
     assert origin is not None
     assert origin.num_tensors == tensors
     assert f"sha256 begins with {file.partition('-')[2][:8]}, as the name says." in origin.notes
+
+
+def test_a_file_beside_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "resnet20.pth").write_bytes(b"x")
+    with pytest.raises(ConfigError) as caught:
+        weights_at(str(tmp_path / "resnet2.pth"))
+    assert f"did you mean {tmp_path / 'resnet20.pth'}?" in caught.value.mend

@@ -95,8 +95,10 @@ def weights_at(word: str, *, where: str = "weights", near: Iterable[str] = ()) -
             accepts=", ".join(names("weights")),
             mend=f"did you mean {close[0]}:{rest}?" if close else f"leave {head}: out, and the table is found",
         )
-    mend = "give a safetensors file, or a bundle"
-    close = list(near)
+    mend = "check the path; a safetensors file or a bundle will do"
+    path = Path(found.path)
+    beside = [str(path.parent / entry.name) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = [*near, *nearest(str(path), beside)]
     if close:
         mend += f"; did you mean {close[0]}?"
     elif _HUB_NAME.fullmatch(found.path) and not Path(found.path).parent.exists():
