@@ -5,6 +5,8 @@ The draw of a sample's t-th token depends on (seed, number of the sample, t) alo
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ class SamplingConfig(Config):
     """How tokens are chosen, and how many."""
 
     temperature: float = Field(
-        1.0, description="Logits are divided by it: below 1 bolder, above 1 more varied; 0 is greedy.", ge=0
+        1.0, description="Logits are divided by it: below 1 bolder, above 1 more varied; 0 is greedy.", ge=0, le=1000
     )
     top_k: int | None = Field(None, description="Choose among this many most probable tokens only.", ge=1)
     top_p: float | None = Field(
@@ -104,7 +106,7 @@ def choose(probs: Tensor, *, seed: int, samples: Tensor, place: int) -> Tensor:
 
 def _check(temperature: float, top_k: int | None, top_p: float | None) -> None:
     for name, value, fits, accepts in (
-        ("temperature", temperature, temperature >= 0, "0 (greedy) or more"),
+        ("temperature", temperature, 0 <= temperature < math.inf, "0 (greedy) or more, finite"),
         ("top_k", top_k, top_k is None or top_k >= 1, "1 or more, or None"),
         ("top_p", top_p, top_p is None or 0 < top_p <= 1, "above 0, at most 1, or None"),
     ):

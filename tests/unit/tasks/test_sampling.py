@@ -70,7 +70,17 @@ def test_a_draw_depends_on_seed_sample_and_place_alone() -> None:
         assert (other == whole).float().mean() < 0.2
 
 
-@pytest.mark.parametrize(("name", "value"), [("temperature", -1.0), ("top_k", 0), ("top_p", 0.0), ("top_p", 1.5)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", -1.0),
+        ("temperature", math.inf),
+        ("temperature", math.nan),
+        ("top_k", 0),
+        ("top_p", 0.0),
+        ("top_p", 1.5),
+    ],
+)
 def test_values_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{name} got {value}"):
         sampling_probs(LOGITS, **{name: value})
