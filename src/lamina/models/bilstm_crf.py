@@ -2,7 +2,7 @@
 
 Paper: Lample, Ballesteros, Subramanian, Kawakami, Dyer (2016), "Neural Architectures for Named Entity Recognition", arXiv:1603.01360; Ma, Hovy (2016), "End-to-end Sequence Labeling via Bi-directional LSTM-CNNs-CRF", arXiv:1603.01354.
 Reported: CoNLL-2003 English entity F1 90.94 (Lample et al., table 1) and 91.21 (Ma and Hovy, table 5), both with word vectors learned elsewhere; Ma and Hovy, Penn Treebank tags 97.55 accuracy (table 4).
-Differs from the paper: word vectors are learned from the task's own data; unknown words are learned by dropping words at random instead of replacing those that occur once; 50 numbers from the characters (25 in each direction, or 30 filters, there) and 200 units (100, or 200, there).
+Differs from the paper: word vectors are learned from the task's own data; unknown words are learned by dropping words at random instead of replacing those that occur once; sizes mix the two: 200 units in each direction as Ma and Hovy have (Lample et al.: 100), 50 numbers from the characters as Lample et al. (Ma and Hovy: 30).
 """
 
 from __future__ import annotations
