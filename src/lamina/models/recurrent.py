@@ -1,7 +1,7 @@
 """Recurrent networks for tokens and for signals: Elman's simple network, LSTM and GRU.
 
 Paper: Elman (1990), "Finding Structure in Time", doi:10.1207/s15516709cog1402_1; Hochreiter, Schmidhuber (1997), "Long Short-Term Memory", doi:10.1162/neco.1997.9.8.1735, with the forget gate of Gers, Schmidhuber, Cummins (2000), doi:10.1162/089976600300015015; Cho et al. (2014), "Learning Phrase Representations using RNN Encoder-Decoder", arXiv:1406.1078.
-Reported: Hochreiter and Schmidhuber, adding problem of length about 100, error below 0.04 on all but at most 3 of 2,560 test sequences (table 7); Zaremba, Sutskever, Vinyals (2014), arXiv:1409.2329, Penn Treebank, a non-regularised LSTM of two layers of 200 units: validation perplexity 120.7 (table 1).
+Reported: Hochreiter and Schmidhuber, adding problem, at most one of 2,560 test sequences wrong by more than 0.04 at lengths of about 100, 500 and 1,000 (table 7); Zaremba, Sutskever, Vinyals (2014), arXiv:1409.2329, Penn Treebank, a non-regularised LSTM of two layers of 200 units: validation perplexity 120.7 (table 1).
 Differs from the paper: no peephole connections, gradients flow through all gates (the paper cuts them); the GRU applies its reset gate behind the recurrent product, as the first version of the paper, torch and cuDNN do; Elman's network is trained through time.
 """
 
