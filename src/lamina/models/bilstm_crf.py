@@ -166,7 +166,7 @@ class BiLSTMCRF(nn.Module):
         if self.characters is not None:
             letters = self.characters(self._checked_characters(char_ids, input_ids))
             x = torch.cat([x, letters.to(x.dtype)], dim=2)  # (B, T, E + C)
-        x, _ = self.lstm(self.dropout_in(x), mask=attention_mask)  # (B, T, 2 H)
+        x, _ = self.lstm(self.dropout_in(x), mask=attention_mask, need_state=False)  # (B, T, 2 H)
         return self.dropout_out(x)  # type: ignore[no-any-return]
 
     def _checked_characters(self, char_ids: Tensor | None, input_ids: Tensor) -> Tensor:
