@@ -51,5 +51,5 @@ declare(
     model={"kind": "bilstm_crf"},
     optimizer={"name": "adam", "lr": 2e-3},
     schedule={"name": "cosine", "warmup_fraction": 0.05},
-    training={"epochs": 20, "batch_size": 32, "clip_norm": 5.0},
+    training={"epochs": 20, "batch_size": 16, "clip_norm": 5.0},
 )
