@@ -35,8 +35,8 @@ EXPERIMENTS = {
     "imdb-lstm": "imdb/train_10k.tsv.gz",
 }
 WORKS = (
-    {"name": "sentences", "path": "sst2/train.tsv.gz", "rows": 20_000, "batch_size": 64, "max_length": 400},
-    {"name": "reviews", "path": "imdb/train_10k.tsv.gz", "rows": 1_600, "batch_size": 32, "max_length": 400},
+    {"name": "sentences", "path": "sst2/train.tsv.gz", "rows": 6_400, "batch_size": 64, "max_length": 400},
+    {"name": "reviews", "path": "imdb/train_10k.tsv.gz", "rows": 640, "batch_size": 32, "max_length": 400},
 )
 SIZES = {"vocab_size": 20_000, "embedding_size": 128, "num_maps": 100}
 PLAIN = "plain PyTorch loop"
