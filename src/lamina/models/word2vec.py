@@ -48,6 +48,13 @@ class Word2VecConfig(Config):
     )
     negative: int = Field(5, description="Words drawn per window, with negative sampling.", ge=1, le=1000)
     window: int = Field(5, description="Most words on either side; how many is drawn for each word.", ge=1, le=1000)
+    initial_range: float = Field(
+        0.5,
+        description="Vectors begin between minus and plus this, divided by embedding_size. CBOW gains from more: the mean of a window "
+        "of small vectors says nothing at first.",
+        gt=0,
+        le=100,
+    )
 
 
 class _Tables(NamedTuple):
@@ -89,6 +96,7 @@ class Word2Vec(nn.Module):
         objective: Literal["negative-sampling", "hierarchical-softmax"] = "negative-sampling",
         negative: int = 5,
         window: int = 5,
+        initial_range: float = 0.5,
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
@@ -98,7 +106,7 @@ class Word2Vec(nn.Module):
         self.objective = objective
         self.negative = negative
         self.window = window
-        self.embedding = _Vectors(vocab_size, embedding_size)
+        self.embedding = _Vectors(vocab_size, embedding_size, reach=initial_range / embedding_size)
         self.head = nn.Linear(embedding_size, vocab_size, bias=False)
         self.register_buffer("counts", torch.zeros(vocab_size, dtype=torch.int64))
         self.after_initialise()
@@ -281,7 +289,11 @@ class Word2Vec(nn.Module):
 
 
 class _Vectors(nn.Embedding):
-    """Word vectors that begin between ±1 / (2 D)."""
+    """Word vectors whose numbers begin between minus and plus `reach`."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, *, reach: float) -> None:
+        self.reach = reach  # before the base class draws
+        super().__init__(num_embeddings, embedding_dim)
 
     def reset_parameters(self) -> None:
         """Draw anew from torch's global generator."""
@@ -292,7 +304,7 @@ class _Vectors(nn.Embedding):
         """Draw the vectors; nothing where they are only counted (meta tensors)."""
         if not self.weight.is_meta:
             drawn = torch.rand(self.weight.shape, generator=generator, dtype=torch.float32)
-            self.weight.copy_((drawn - 0.5) / self.embedding_dim)
+            self.weight.copy_((drawn - 0.5) * (2 * self.reach))
 
 
 def negative_sampling_loss(vector: Tensor, target: Tensor, negatives: Tensor) -> Tensor:

@@ -130,6 +130,7 @@ def test_padding_changes_nothing() -> None:
 def test_initial_vectors_are_small_and_keyed_by_the_seed() -> None:
     model = build()
     assert 0.3 / 12 < float(model.embedding.weight.detach().abs().max()) <= 0.5 / 12
+    assert 3 / 12 < float(build(initial_range=4.0).embedding.weight.detach().abs().max()) <= 4 / 12
     assert not bool(model.head.weight.detach().any())
     assert torch.equal(model.embedding.weight, build().embedding.weight)
 
