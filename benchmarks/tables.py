@@ -217,14 +217,18 @@ def adding(document: Mapping[str, Any]) -> str:
     lines = [
         f"Sequences of {document['length']} steps; always answering with the mean has an error of {document['mse_of_the_mean']:.4f}:",
         "",
-        "| recipe | squared error on the held-out fifth, each seed | gradient at each step back, untrained | seconds of a processor |",
-        "| --- | --- | --- | ---: |",
+        "| recipe | squared error on the held-out fifth, each seed | gradient at each step back, before training | and after | seconds of a processor |",
+        "| --- | --- | --- | --- | ---: |",
     ]
     for row in document["rows"]:
         errors = ", ".join(f"{run['mse']:.4f}" for run in row["runs"])
-        factors = [run["gradient_before"]["factor_per_step"] for run in row["runs"]]
         seconds = sum(run["cpu_seconds"] for run in row["runs"]) / len(row["runs"])
-        lines.append(f"| {row['name']} | {errors} | x {min(factors):.3f} to {max(factors):.3f} | {seconds:.0f} |")
+        spans = []
+        for when in ("gradient_before", "gradient_after"):
+            lines_of = [run[when] for run in row["runs"]]  # by the cell, where there is one: that is what remembers
+            factors = [found.get("layer1.cell", found["layer1"])["factor_per_step"] for found in lines_of]
+            spans.append(f"x {min(factors):.3f} to {max(factors):.3f}")
+        lines.append(f"| {row['name']} | {errors} | {' | '.join(spans)} | {seconds:.0f} |")
     return "\n".join(lines)
 
 
@@ -244,6 +248,29 @@ def recurrent(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def word_vectors(document: Mapping[str, Any]) -> str:
+    """Contenders of benchmarks/word2vec.py."""
+    rows = document["summary"]
+    lines = [
+        f"{document['corpus_words']:,} words, {document['settings']['epochs']} epochs, {document['threads']} threads, {rows[0]['seeds']} "
+        "seeds; WordSim-353 as Spearman's correlation, analogies as accuracy:",
+        "",
+        "| architecture | tool | words/s | ratio to gensim | by processor time | WordSim-353 | analogies |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        quality = " | ".join(
+            f"{row[key]:.3f}" + (f" ± {row[f'{key}_spread']:.3f}" if row[f"{key}_spread"] is not None else "")
+            for key in ("ws353", "analogies")
+        )
+        ratios = " | ".join(
+            f"{row[f'{key}_ratio']:.2f}" if row[f"{key}_ratio"] is not None else ""
+            for key in ("words_per_s", "words_per_cpu_s")
+        )
+        lines.append(f"| {row['architecture']} | {row['tool']} | {row['words_per_s']:,.0f} | {ratios} | {quality} |")
+    return "\n".join(lines)
+
+
 RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "quality": quality,
     "forecasting": forecasting,
@@ -260,6 +287,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "adding": adding,
     "recurrent": recurrent,
     "tagging": tagging,
+    "word2vec": word_vectors,
     **dict.fromkeys(("ptb-lstm-small", "ptb-lstm-medium", "shakespeare-lstm", "stdlib-lstm"), language_run),
 }
 

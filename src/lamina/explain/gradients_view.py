@@ -185,8 +185,8 @@ def _summarise(model: str, layer: str, norms: Floats) -> tuple[dict[str, Any], d
     last = float(median[0])
     relative = median / last if last > 0 else np.zeros_like(median)
     below = np.flatnonzero(relative < _VANISHED)
-    steps = len(median) - 1
-    per_step = float((relative[-1]) ** (1 / steps)) if steps and relative[-1] > 0 else 0.0
+    steps = int(np.flatnonzero(relative > 0)[-1]) if last > 0 else 0  # beyond, it is too small for float32
+    per_step = float(relative[steps] ** (1 / steps)) if steps else 0.0
     line = {
         "model": model,
         "layer": layer,
