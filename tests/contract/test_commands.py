@@ -14,7 +14,18 @@ from lamina.cli.parser import split_command
 # The commands of the product page that are built; the others must not be there as stubs.
 BUILT = {"list", "show", "data", "train", "evaluate", "predict", "generate", "inspect", "report", "verify"}
 # What commands have in common, or one of them in a file of its own.
-SHARED = {"__init__", "labelled_rows", "main", "meant", "output", "parser", "subjects", "view_files"}
+SHARED = {
+    "__init__",
+    "forecast_rows",
+    "labelled_rows",
+    "main",
+    "meant",
+    "output",
+    "parser",
+    "subjects",
+    "tag_rows",
+    "view_files",
+}
 
 
 def test_the_commands_are_those_that_are_built() -> None:
