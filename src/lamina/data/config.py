@@ -133,7 +133,10 @@ class DataConfig(Config):
         "missing; be filled with the value before, or on a line between the neighbours.",
     )
     past_length: int | None = Field(
-        None, description="Rows of a time series that a model sees; by default three times the horizon.", ge=1, le=100_000
+        None,
+        description="Rows of a time series that a model sees; by default three times the horizon.",
+        ge=1,
+        le=100_000,
     )
     horizon: int | None = Field(
         None, description="Rows of a time series that are forecast; by default one season.", ge=1, le=100_000

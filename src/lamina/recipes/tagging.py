@@ -8,9 +8,7 @@ from lamina.recipes.recipe import declare
 
 _NEEDS: Final = "sentences of words with a tag each: columns parted by tabs or spaces (CoNLL), or CoNLL-U; a blank line behind each sentence"
 # Small letters for the words, whose vectors are few; the characters keep capitals, beginnings and endings.
-_WORDS: Final[tuple[dict[str, Any], ...]] = (
-    {"name": "tokenize", "kind": "word", "lowercase": True, "characters": 20},
-)
+_WORDS: Final[tuple[dict[str, Any], ...]] = ({"name": "tokenize", "kind": "word", "lowercase": True, "characters": 20},)
 
 declare(
     __name__,

@@ -80,7 +80,9 @@ def refuse(tools: StepTools) -> str | None:
         return "gradients are accumulated"
     norms = [module for module in tools.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if any(isinstance(module, Cell) for module in tools.model.modules()):
-        return "recurrent layers run one step after the other"  # found out otherwise after tracing them, which takes long
+        return (
+            "recurrent layers run one step after the other"  # found out otherwise after tracing them, which takes long
+        )
     if any(p is not None and not p.requires_grad for norm in norms for p in (norm.weight, norm.bias)):
         return "a batch norm is frozen"  # its statistics stand still, which the step is not traced with
     if type(tools.feed).batch is not Feed.batch or type(tools.feed.columns).batch is not Columns.batch:
