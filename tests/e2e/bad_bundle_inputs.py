@@ -165,7 +165,7 @@ CASES: Final[Cases] = {
         ),
         "weights that are not there": (
             lambda g: ["train", "iris-mlp", "--weights", "w.safetensors"],
-            "There is no file w.safetensors | w.safetensors, key `weights` | give a safetensors file",
+            "There is no file w.safetensors | w.safetensors, key `weights` | a safetensors file or a bundle",
         ),
     },
     "run": {

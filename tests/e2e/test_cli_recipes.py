@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from lamina.models.factory import create_model
 from lamina.recipes.recipe import known_values
 
 TAGGERS = ("conll2000-bilstm-crf", "ud-pos-bilstm", "wnut17-bilstm-crf")
+TEXTS = ("sst2-cnn", "sst2-lstm", "imdb-cnn", "imdb-lstm")
+SERIES = ("etth1-cnn", "etth1-dlinear", "etth1-lstm", "airline-lstm", "series-dlinear")
+VECTORS = ("word2vec-sg", "word2vec-cbow")
 LANGUAGE = ("shakespeare-lstm", "ptb-lstm-small", "ptb-lstm-medium")
 _SMALL_TEXT = ["training.epochs=3", "training.batch_size=4", "model.embedding_size=8", "model.hidden_size=16"]
 _SMALL_PHOTOS = ["data.shape=[32,32]", "model.width_multiplier=0.25"]
@@ -62,6 +66,13 @@ SMALL: dict[str, list[str]] = {
     "photos-finetune": [*_SMALL_PHOTOS, "stages.head.epochs=4", "training.epochs=2"],
     "sports-cnn": ["training.epochs=4", "data.shape=[32,32]"],
     **{name: ["training.epochs=3", "model.hidden_size=8"] for name in TAGGERS},
+    **{
+        f"adding-{kind}": ["training.epochs=3", "data.options={length: 20, num_rows: 300}", "model.hidden_size=8"]
+        for kind in ("rnn", "lstm")
+    },
+    **{name: ["training.epochs=6", "optimizer.lr=0.01"] for name in TEXTS},
+    **{name: ["training.epochs=3", "task.subsample=0"] for name in VECTORS},
+    **{name: ["training.epochs=3", "data.past_length=24", "data.horizon=6", "data.boundaries=[]"] for name in SERIES},
     **dict.fromkeys(LANGUAGE, _SMALL_TEXT),
     "ptb-lstm-medium": [*_SMALL_TEXT, "model.dropout=0.1", "optimizer.lr=0.2"],
     "stdlib-lstm": [*_SMALL_TEXT, "data.options.max_bytes=20000"],
@@ -146,6 +157,21 @@ def write_corpus(folder: Path) -> Path:
     return folder
 
 
+def write_texts(path: Path) -> Path:
+    """Sentences whose class a word decides."""
+    lines = [f"{row % 2}\tthe film is {('bad', 'good')[row % 2]} number {row}" for row in range(80)]
+    path.write_text("\n".join(["label\tsentence", *lines]) + "\n")
+    return path
+
+
+def write_series(path: Path) -> Path:
+    """Two daily rhythms of two weeks and more, hour by hour."""
+    start = datetime(2020, 1, 1)
+    lines = [f"{start + timedelta(hours=hour)},{np.sin(hour / 4):.4f},{np.cos(hour / 4):.4f}" for hour in range(400)]
+    path.write_text("\n".join(["date,a,OT", *lines]) + "\n")
+    return path
+
+
 def make_data(recipe: str, folder: Path) -> str:
     """Data of the kind that the recipe needs, or its own."""
     own = known_values(recipe).get("data", {}).get("path")
@@ -162,6 +188,12 @@ def make_data(recipe: str, folder: Path) -> str:
     if recipe in LANGUAGE:
         corpus = write_corpus(folder / "ptb")
         return str(corpus / "ptb.train.txt" if recipe == "shakespeare-lstm" else corpus)
+    if recipe in TEXTS:
+        return str(write_texts(folder / "texts.tsv"))
+    if recipe in VECTORS:
+        return str(write_corpus(folder / "corpus"))
+    if recipe in SERIES:
+        return str(write_series(folder / "series.csv"))
     if recipe in TAGGERS:
         return str(write_tagged(folder / "words.conll", entities=recipe != "ud-pos-bilstm"))
     regression = recipe in ("housing-mlp", "tabular-regression-mlp")

