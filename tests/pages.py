@@ -47,11 +47,16 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-def run_blocks(page: Path, folder: Path) -> None:
-    """Run a page's blocks; a warning is an error."""
+def run_blocks(page: Path, folder: Path, *, programs: Path | None = None) -> None:
+    """Run a page's blocks; a warning is an error.
+
+    Args:
+        programs: A folder whose `lamina` is run instead of the installed one (`zygote.start`).
+    """
+    front = [str(programs)] if programs is not None else []
     environment = {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": os.pathsep.join([*front, str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONWARNINGS": "error",
     }
     for block in blocks(page):

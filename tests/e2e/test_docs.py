@@ -6,10 +6,12 @@ import doctest
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import zygote
 from helpers import ROOT
 from pages import FENCE, PAGES, RUN, blocks, name_of, run_blocks
 
@@ -29,9 +31,16 @@ def test_there_is_something_to_run() -> None:
     assert sum(len(blocks(page)) for page in PAGES) >= 10
 
 
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with zygote.start(tmp_path_factory.mktemp("zygote")) as folder:
+        yield folder
+
+
 @pytest.mark.parametrize("page", RUN[::2], ids=name_of)
-def test_marked_blocks_run(page: Path, tmp_path: Path) -> None:
-    run_blocks(page, tmp_path)
+def test_marked_blocks_run(page: Path, tmp_path: Path, programs: Path) -> None:
+    # The front page is run as its readers run it; the others without importing everything at each command.
+    run_blocks(page, tmp_path, programs=None if page.name == "README.md" else programs)
 
 
 @pytest.mark.parametrize(

@@ -306,6 +306,9 @@ def _with_input(subject: Subject, options: argparse.Namespace) -> Subject:
     from lamina.data.inputs import read_inputs
     from lamina.explain.subjects import give_inputs
 
-    columns, names = read_inputs(Path(options.input), subject.preprocessing.input_spec)
+    spec = subject.preprocessing.input_spec
+    # A model of texts is given texts as they stand; whether it is a file is seen where it is read.
+    given = options.input if "text" in spec.columns else Path(options.input)
+    columns, names = read_inputs(given, spec)
     give_inputs(subject, columns, names)
     return subject
